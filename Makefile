@@ -1,0 +1,104 @@
+# Every command of the project. `make` alone lists them; .ci/run uses the same ones.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+# What says that the environment is prepared; empty skips the preparation.
+READY ?= $(VENV)/.ready
+JOBS ?= 2
+ARGS ?=
+CORPUS := ../shared/data
+
+##@ Running
+
+.PHONY: run
+run: setup ## Start Bwenge OS on http://127.0.0.1:8000 (ARGS="--port 9000" and the like)
+	@$(BIN)/bwenge up $(ARGS)
+
+.PHONY: setup
+setup: $(READY) ## Prepare .venv from requirements.lock; the other targets do it by themselves
+
+ifneq ($(READY),)
+$(READY): requirements.lock pyproject.toml
+	@python=$$(tools/find_python.sh) && "$$python" -m venv $(VENV)
+	@echo "Installing what requirements.lock lists into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+endif
+
+##@ Checking
+
+.PHONY: check
+check: format-check lint types imports architecture schema ## Format, lint, types, layers, architecture and schema: under three minutes
+
+.PHONY: format-check
+format-check: $(READY)
+	@$(BIN)/ruff format --check .
+
+.PHONY: lint
+lint: $(READY)
+	@$(BIN)/ruff check .
+
+.PHONY: types
+types: $(READY)
+	@$(BIN)/mypy
+
+.PHONY: imports
+imports: $(READY)
+	@PYTHONPATH=src $(BIN)/lint-imports --no-logo
+
+.PHONY: architecture
+architecture: $(READY)
+	@$(BIN)/pytest tests/architecture --noconftest -p tests.support.skip_gate -q -m "not slow_architecture" $(ARGS)
+
+.PHONY: schema
+schema: $(READY)
+	@$(BIN)/pytest tests/migrations/test_schema_drift.py -q $(ARGS)
+
+.PHONY: test
+test: $(READY) ## Every test that a fresh machine can run, on two processes (ARGS="-k name" chooses)
+	@$(BIN)/pytest -n $(JOBS) -m "not corpus" $(ARGS)
+
+.PHONY: corpus
+corpus: $(READY) ## The tests over the books and recordings in ../shared/data, where that folder is
+	@if [ -d "$(CORPUS)" ]; then \
+		$(BIN)/pytest -m corpus $(ARGS); \
+	else \
+		echo "make corpus: there is no $(CORPUS), so the tests marked corpus are not run."; \
+	fi
+
+##@ Measuring
+
+.PHONY: bench
+bench: $(READY) ## Speed and memory, printed as tables
+	@$(BIN)/python -m bench $(ARGS)
+
+.PHONY: bench-scale
+bench-scale: $(READY) ## The same with more sessions and questions; takes long
+	@$(BIN)/python -m bench --scale $(ARGS)
+
+##@ Developing
+
+.PHONY: fmt
+fmt: $(READY) ## Format, and mend what the linter can mend
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+.PHONY: lock
+lock: $(READY) ## Resolve pyproject.toml into requirements.lock (ARGS=--upgrade takes newer releases)
+	@tools/lock.sh "$(BIN)/python" $(ARGS)
+
+.PHONY: clean
+clean: ## Remove what make and the tools made; data/ stays
+	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache
+	@find src tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
