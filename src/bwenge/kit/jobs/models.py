@@ -1,0 +1,48 @@
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Index, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from bwenge.kit.db import Base, Timestamped
+
+
+class Job(Timestamped, Base):
+    """A piece of work, written in the transaction of the change that wants it; this row is the truth about it.
+
+    `attempts` is counted at the claim, so that work which kills its worker cannot loop. An unfinished earlier job with
+    the same `ordering_key` blocks later ones; a dead one does not.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint("state IN ('queued', 'running', 'done', 'dead')", name="state"),
+        Index("ix_jobs_claimable", "queue", "run_after", "id", postgresql_where=text("state = 'queued'")),
+        Index("ix_jobs_leases", "lease_until", postgresql_where=text("state = 'running'")),
+        Index(
+            "ix_jobs_ordering",
+            "ordering_key",
+            "id",
+            postgresql_where=text("ordering_key IS NOT NULL AND state IN ('queued', 'running')"),
+        ),
+        Index("uq_jobs_dedupe", "dedupe_key", unique=True, postgresql_where=text("state IN ('queued', 'running')")),
+        Index("ix_jobs_org_id", "org_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    org_id: Mapped[UUID | None]
+    kind: Mapped[str]
+    queue: Mapped[str] = mapped_column(server_default="default")
+    payload: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    state: Mapped[str] = mapped_column(server_default="queued")
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    max_attempts: Mapped[int] = mapped_column(server_default="5")
+    run_after: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    lease_until: Mapped[datetime | None]
+    worker: Mapped[str | None]
+    dedupe_key: Mapped[str | None]
+    ordering_key: Mapped[str | None]
+    last_error: Mapped[str | None]
+    finished_at: Mapped[datetime | None]

@@ -1,0 +1,201 @@
+"""Putting jobs in the queue and taking them out: every query on the `jobs` table."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import CursorResult, and_, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+
+from bwenge.kit.ids import new_id
+from bwenge.kit.jobs.models import Job
+
+CHANNEL: Final = "bwenge_jobs"
+"""PostgreSQL's NOTIFY channel, on which a committed job wakes the workers; the payload is the queue."""
+
+BACKOFF_LIMIT: Final = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """Work to be done after the present transaction commits.
+
+    `dedupe_key` makes a second request for work that is still to be done a no-op; jobs with the same `ordering_key`
+    run one after the other, in the order in which they were asked for.
+    """
+
+    kind: str
+    payload: Mapping[str, Any]
+    org_id: UUID | None = None
+    queue: str = "default"
+    dedupe_key: str | None = None
+    ordering_key: str | None = None
+    delay: timedelta = timedelta(0)
+    max_attempts: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedJob:
+    """A job that a worker holds; `attempt` counts from 1 and, with the id, names this claim and no later one."""
+
+    id: UUID
+    kind: str
+    org_id: UUID | None
+    attempt: int
+    max_attempts: int
+    payload: Mapping[str, Any] = field(repr=False)
+
+
+async def enqueue(session: AsyncSession, job: NewJob) -> UUID | None:
+    """Write the job in the caller's transaction. Returns its id, or None where the same work already waits."""
+    job_id = new_id()
+    # Not RETURNING: a tenant's session may not see the row that stands in the way.
+    result = await session.execute(
+        insert(Job)
+        .values(
+            id=job_id,
+            org_id=job.org_id,
+            kind=job.kind,
+            queue=job.queue,
+            payload=dict(job.payload),
+            max_attempts=job.max_attempts,
+            dedupe_key=job.dedupe_key,
+            ordering_key=job.ordering_key,
+            run_after=func.clock_timestamp() + job.delay,
+        )
+        .on_conflict_do_nothing(index_elements=[Job.dedupe_key], index_where=text("state IN ('queued', 'running')"))
+    )
+    if _touched(result) == 0:
+        return None
+    await session.execute(select(func.pg_notify(CHANNEL, job.queue)))
+    return job_id
+
+
+async def claim(session: AsyncSession, *, queues: Collection[str], worker: str, lease: timedelta) -> ClaimedJob | None:
+    """Take the oldest job that may run now: queued and due, or running under a lease that has ended."""
+    earlier = aliased(Job)
+    blocked = (
+        select(earlier.id)
+        .where(
+            earlier.ordering_key == Job.ordering_key,
+            earlier.state.in_(("queued", "running")),
+            earlier.id < Job.id,
+        )
+        .exists()
+    )
+    candidate = (
+        select(Job.id)
+        .where(Job.queue.in_(queues), _due(), Job.attempts < Job.max_attempts, ~blocked)
+        .order_by(Job.run_after, Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    row = (
+        await session.execute(
+            update(Job)
+            .where(Job.id == candidate)
+            .values(
+                state="running",
+                attempts=Job.attempts + 1,
+                worker=worker,
+                lease_until=func.clock_timestamp() + lease,
+            )
+            .returning(Job.id, Job.kind, Job.org_id, Job.attempts, Job.max_attempts, Job.payload)
+        )
+    ).one_or_none()
+    return None if row is None else ClaimedJob(row[0], row[1], row[2], row[3], row[4], row[5])
+
+
+async def exhausted(session: AsyncSession, *, queues: Collection[str]) -> ClaimedJob | None:
+    """A job whose last allowed attempt died with its worker; it is locked for the caller to bury."""
+    row = (
+        await session.execute(
+            select(Job)
+            .where(Job.queue.in_(queues), _due(), Job.attempts >= Job.max_attempts)
+            .order_by(Job.id)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+    ).scalar_one_or_none()
+    return (
+        None if row is None else ClaimedJob(row.id, row.kind, row.org_id, row.attempts, row.max_attempts, row.payload)
+    )
+
+
+async def extend_lease(session: AsyncSession, job: ClaimedJob, *, lease: timedelta) -> bool:
+    """Keep the claim. False when it has been lost to another worker."""
+    result = await session.execute(
+        update(Job).where(_still_claimed(job)).values(lease_until=func.clock_timestamp() + lease)
+    )
+    return _touched(result) == 1
+
+
+async def finish(session: AsyncSession, job: ClaimedJob) -> bool:
+    result = await session.execute(
+        update(Job)
+        .where(_still_claimed(job))
+        .values(state="done", lease_until=None, finished_at=func.clock_timestamp(), last_error=None)
+    )
+    return _touched(result) == 1
+
+
+async def retry_later(session: AsyncSession, job: ClaimedJob, *, error: str) -> None:
+    """Give the job back, to run again after 2, 4, 8 … seconds."""
+    delay = min(timedelta(seconds=2**job.attempt), BACKOFF_LIMIT)
+    await session.execute(
+        update(Job)
+        .where(_still_claimed(job))
+        .values(state="queued", lease_until=None, last_error=error, run_after=func.clock_timestamp() + delay)
+    )
+
+
+async def give_back(session: AsyncSession, job: ClaimedJob) -> None:
+    """Return a job that a stopping worker did not finish, without counting the attempt."""
+    await session.execute(
+        update(Job)
+        .where(_still_claimed(job))
+        .values(state="queued", lease_until=None, attempts=Job.attempts - 1, run_after=func.clock_timestamp())
+    )
+
+
+async def bury(session: AsyncSession, job: ClaimedJob, *, error: str) -> bool:
+    """Mark the job dead: it will not run again, and stays visible."""
+    result = await session.execute(
+        update(Job)
+        .where(Job.id == job.id, Job.attempts == job.attempt, Job.state.in_(("queued", "running")))
+        .values(state="dead", lease_until=None, last_error=error, finished_at=func.clock_timestamp())
+    )
+    return _touched(result) == 1
+
+
+async def release_all(session: AsyncSession) -> int:
+    """Take back every running job, where the caller knows that no worker lives. Returns how many there were."""
+    result = await session.execute(
+        update(Job)
+        .where(Job.state == "running")
+        .values(state="queued", lease_until=None, run_after=func.clock_timestamp())
+    )
+    return _touched(result)
+
+
+def _due() -> Any:
+    now = func.clock_timestamp()
+    return or_(
+        and_(Job.state == "queued", Job.run_after <= now),
+        and_(Job.state == "running", Job.lease_until < now),
+    )
+
+
+def _still_claimed(job: ClaimedJob) -> Any:
+    return and_(Job.id == job.id, Job.state == "running", Job.attempts == job.attempt)
+
+
+def _touched(result: Any) -> int:
+    if not isinstance(result, CursorResult):
+        raise TypeError("expected the result of a writing statement")
+    return result.rowcount
