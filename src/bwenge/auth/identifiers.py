@@ -1,0 +1,49 @@
+"""How members are named: email addresses, usernames and display names, in one written form each.
+
+Every function returns the normal form, which it maps to itself, and raises ValueError with a sentence for the client.
+"""
+
+import re
+import unicodedata
+from typing import Final
+
+MAX_EMAIL_LENGTH: Final = 254
+"""RFC 5321 allows a path of 256 octets, two of which are the angle brackets."""
+MAX_NAME_LENGTH: Final = 120
+
+# The local part is RFC 5322's dot-atom; the domain is RFC 1123's host name with at least two labels. Quoted local
+# parts, address literals and internationalised addresses (RFC 6531) are valid elsewhere and refused here.
+_ATOM: Final = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_EMAIL: Final = re.compile(rf"(?P<local>{_ATOM}(?:\.{_ATOM})*)@{_LABEL}(?:\.{_LABEL})+")
+_USERNAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{1,62})[A-Za-z0-9]")
+_BIDI_CONTROLS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def normalize_email(email: str) -> str:
+    """Lower-cased, because the providers of our members' mailboxes do not tell letters' cases apart."""
+    normal = email.strip().lower()
+    match = _EMAIL.fullmatch(normal) if len(normal) <= MAX_EMAIL_LENGTH else None
+    if match is None or len(match["local"]) > 64:
+        raise ValueError("this is not an email address")
+    return normal
+
+
+def normalize_username(username: str) -> str:
+    """Kept as written; the database compares usernames without regard to case. Never holds an `@`."""
+    normal = username.strip()
+    if not _USERNAME.fullmatch(normal):
+        raise ValueError(
+            "a username has 3 to 64 letters, digits, dots, hyphens or underscores, with a letter or digit at each end"
+        )
+    return normal
+
+
+def normalize_name(name: str) -> str:
+    """One line in Unicode's composed form, without characters that reorder or hide what stands around them."""
+    normal = unicodedata.normalize("NFC", name).strip()
+    if not 1 <= len(normal) <= MAX_NAME_LENGTH:
+        raise ValueError(f"a name has 1 to {MAX_NAME_LENGTH} characters")
+    if any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} or char in _BIDI_CONTROLS for char in normal):
+        raise ValueError("a name holds no control characters")
+    return normal

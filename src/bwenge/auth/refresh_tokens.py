@@ -1,0 +1,107 @@
+"""Refresh tokens: rotated at each use, one family per login, and a copied one gives itself away.
+
+After RFC 9700, section 4.14.2, with a grace: a client whose answer got lost, or two tabs of one browser, may present
+the same token twice within seconds, and each gets a successor (a sibling) of its own.
+"""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum, auto
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from bwenge.auth import repository
+from bwenge.auth.models import RefreshToken, User
+from bwenge.auth.tokens import Clock, utc_now
+from bwenge.kit.ids import new_id
+
+REFRESH_TOKEN_LIFETIME: Final = timedelta(days=7)
+DEFAULT_GRACE: Final = timedelta(seconds=10)
+
+_TOKEN_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedRefreshToken:
+    token: str
+    family_id: UUID
+    user: User
+
+
+class Refusal(Enum):
+    """Why no successor was issued. Returned rather than raised, so that what a refusal wrote is committed."""
+
+    INVALID = auto()
+    REUSED = auto()
+
+
+class RefreshTokens:
+    def __init__(self, *, grace: timedelta = DEFAULT_GRACE, clock: Clock = utc_now) -> None:
+        self._grace = grace
+        self._clock = clock
+
+    async def start_family(self, session: AsyncSession, user: User) -> IssuedRefreshToken:
+        """The first token of a login of a user who is new or whom the transaction has locked."""
+        await repository.delete_expired_tokens(session, user.id, before=self._clock())
+        return await self._issue(session, user, family_id=new_id())
+
+    async def rotate(self, session: AsyncSession, token: str) -> IssuedRefreshToken | Refusal:
+        """A successor of the same family, or why there is none.
+
+        The first use of a token starts its grace; a use after the grace revokes the family.
+        """
+        found = await self._lock(session, token)
+        if found is None:
+            return Refusal.INVALID
+        user, presented = found
+        now = self._clock()
+        if presented.expires_at <= now:
+            return Refusal.INVALID
+        if presented.used_at is not None and now - presented.used_at > self._grace:
+            await repository.revoke_family(session, presented.family_id, at=now)
+            return Refusal.REUSED
+        if presented.revoked_at is not None or not user.is_active:
+            return Refusal.INVALID
+        presented.used_at = presented.used_at or now
+        return await self._issue(session, user, family_id=presented.family_id)
+
+    async def revoke(self, session: AsyncSession, token: str) -> None:
+        """Revoke the token's family; nothing happens where the token is unknown."""
+        found = await self._lock(session, token)
+        if found is not None:
+            await repository.revoke_family(session, found[1].family_id, at=self._clock())
+
+    async def revoke_family(self, session: AsyncSession, user_id: UUID, family_id: UUID) -> None:
+        if await repository.lock_user(session, user_id) is not None:
+            await repository.revoke_family(session, family_id, at=self._clock())
+
+    async def _lock(self, session: AsyncSession, token: str) -> tuple[User, RefreshToken] | None:
+        """The token as it is once its user is locked: an earlier use that was under way has ended by then."""
+        token_hash = _hash(token)
+        user = await repository.lock_user_of_token(session, token_hash)
+        presented = await repository.get_refresh_token(session, token_hash)
+        return None if user is None or presented is None else (user, presented)
+
+    async def _issue(self, session: AsyncSession, user: User, *, family_id: UUID) -> IssuedRefreshToken:
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        await repository.add_refresh_token(
+            session,
+            RefreshToken(
+                id=new_id(),
+                org_id=user.org_id,
+                user_id=user.id,
+                family_id=family_id,
+                token_hash=_hash(token),
+                expires_at=self._clock() + REFRESH_TOKEN_LIFETIME,
+            ),
+        )
+        return IssuedRefreshToken(token, family_id, user)
+
+
+def _hash(token: str) -> bytes:
+    """A plain SHA-256 is enough for 256 random bits: there is nothing to guess."""
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,89 @@
+"""Every query on organisations, users and refresh tokens."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from psycopg.errors import UniqueViolation
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from bwenge.auth.errors import EmailTaken, UsernameTaken
+from bwenge.auth.models import Organization, RefreshToken, User
+from bwenge.kit.errors import Conflict
+
+_TAKEN: Final[Mapping[str | None, type[Conflict]]] = {
+    "uq_users_email": EmailTaken,
+    "uq_users_username": UsernameTaken,
+}
+
+
+async def add_organization(session: AsyncSession, organization: Organization) -> None:
+    session.add(organization)
+    await session.flush()
+
+
+async def add_user(session: AsyncSession, user: User) -> None:
+    """Insert; the session is of no more use when this raises `EmailTaken` or `UsernameTaken`.
+
+    The unique indexes decide, so of two registrations at the same moment the second waits for the first one's commit.
+    """
+    session.add(user)
+    try:
+        await session.flush()
+    except IntegrityError as error:
+        taken = _TAKEN.get(error.orig.diag.constraint_name) if isinstance(error.orig, UniqueViolation) else None
+        if taken is None:
+            raise
+        raise taken from error
+
+
+async def find_user(session: AsyncSession, identifier: str) -> User | None:
+    """By email address, which always holds an `@`, or by username, which never does; in any organisation."""
+    column = User.email if "@" in identifier else User.username
+    return await session.scalar(select(User).where(func.lower(column) == func.lower(identifier)))
+
+
+async def get_member(session: AsyncSession, user_id: UUID, *, org_id: UUID) -> User | None:
+    return await session.scalar(select(User).where(User.id == user_id, User.org_id == org_id, User.is_active))
+
+
+async def lock_user(session: AsyncSession, user_id: UUID) -> User | None:
+    """The user's row is the lock over all of their sessions: who adds or revokes one holds it.
+
+    Without it a rotation could insert a token that a revocation of its family, running beside, does not see.
+    """
+    return await session.scalar(select(User).where(User.id == user_id).with_for_update(key_share=True))
+
+
+async def lock_user_of_token(session: AsyncSession, token_hash: bytes) -> User | None:
+    return await session.scalar(
+        select(User)
+        .join(RefreshToken, RefreshToken.user_id == User.id)
+        .where(RefreshToken.token_hash == token_hash)
+        .with_for_update(of=User, key_share=True)
+    )
+
+
+async def get_refresh_token(session: AsyncSession, token_hash: bytes) -> RefreshToken | None:
+    return await session.scalar(select(RefreshToken).where(RefreshToken.token_hash == token_hash))
+
+
+async def add_refresh_token(session: AsyncSession, token: RefreshToken) -> None:
+    session.add(token)
+    await session.flush()
+
+
+async def revoke_family(session: AsyncSession, family_id: UUID, *, at: datetime) -> None:
+    """Of a user whom the transaction has locked."""
+    await session.execute(
+        update(RefreshToken)
+        .where(RefreshToken.family_id == family_id, RefreshToken.revoked_at.is_(None))
+        .values(revoked_at=at)
+    )
+
+
+async def delete_expired_tokens(session: AsyncSession, user_id: UUID, *, before: datetime) -> None:
+    await session.execute(delete(RefreshToken).where(RefreshToken.user_id == user_id, RefreshToken.expires_at < before))

@@ -1,0 +1,94 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bwenge.auth.identifiers import normalize_email, normalize_name, normalize_username
+
+
+@pytest.mark.parametrize(
+    ("given_form", "normal"),
+    [
+        ("Aline@GS-Kimironko.RW", "aline@gs-kimironko.rw"),
+        (" a@b.rw ", "a@b.rw"),
+        ("first.last+tag@mail.example.co.rw", "first.last+tag@mail.example.co.rw"),
+        ("o'neil@example.org", "o'neil@example.org"),
+        (f"{'x' * 64}@example.org", f"{'x' * 64}@example.org"),
+        ("a@xn--bcher-kva.example", "a@xn--bcher-kva.example"),
+    ],
+)
+def test_email_addresses_have_one_form(given_form: str, normal: str) -> None:
+    assert normalize_email(given_form) == normal
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        "",
+        "aline",
+        "@example.org",
+        "aline@",
+        "aline@localhost",
+        "a b@example.org",
+        "a@b@example.org",
+        ".a@example.org",
+        "a.@example.org",
+        "a..b@example.org",
+        "a@-example.org",
+        "a@example-.org",
+        "a@example..org",
+        "a@example.org.",
+        "a@example.org\n\nBcc: b@example.org",
+        "a@example.org\x00",
+        '"a b"@example.org',
+        "a@[127.0.0.1]",
+        "é@example.org",
+        "İ@example.org",
+        f"{'x' * 65}@example.org",
+        f"a@{'x' * 64}.org",
+        f"a@{'x.' * 130}org",
+    ],
+)
+def test_what_is_no_email_address_is_refused(email: str) -> None:
+    with pytest.raises(ValueError, match="not an email address"):
+        normalize_email(email)
+
+
+@pytest.mark.parametrize("username", ["keza", "Keza.P5", "a-1", "2026_mugisha", "x" * 64])
+def test_usernames_are_kept_as_written(username: str) -> None:
+    assert normalize_username(username) == username
+
+
+@pytest.mark.parametrize("username", ["", "ab", "x" * 65, ".keza", "keza.", "ke za", "keza@school", "kéza", "keza\n.a"])
+def test_what_is_no_username_is_refused(username: str) -> None:
+    with pytest.raises(ValueError, match="a username has"):
+        normalize_username(username)
+
+
+def test_names_are_composed_and_trimmed() -> None:
+    assert normalize_name("  Ange\u0301lique ") == "Ang\u00e9lique"
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "x" * 121, "two\nlines", "tab\tbed", "\u202ereversed", "a\u2028b", "\x7fdel"]
+)
+def test_what_is_no_name_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="a name"):
+        normalize_name(name)
+
+
+@given(st.emails())
+def test_a_normal_email_address_is_its_own_form(email: str) -> None:
+    try:
+        normal = normalize_email(email)
+    except ValueError:
+        return
+    assert normalize_email(normal) == normal
+
+
+@given(st.text())
+def test_a_normal_name_is_its_own_form(name: str) -> None:
+    try:
+        normal = normalize_name(name)
+    except ValueError:
+        return
+    assert normalize_name(normal) == normal
