@@ -1,0 +1,271 @@
+"""From an uploaded file to searchable chunks: the stages of one source, each of which may be killed and run again.
+
+Text is searchable by keyword as soon as the first of the two indexing transactions commits; vectors follow in the
+second. A run that finds the first one done goes on from there.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+from numpy.typing import NDArray
+from sqlalchemy import func
+
+from bwenge.kit.blobs.store import BlobKey, BlobMissing, BlobStore
+from bwenge.kit.db import Database
+from bwenge.knowledge import repository
+from bwenge.knowledge.chunking import chunk_blocks
+from bwenge.knowledge.errors import SourceChanged
+from bwenge.knowledge.index_rows import KeywordIndex, build_keyword_index
+from bwenge.knowledge.models import KnowledgeSource
+from bwenge.knowledge.parsing.base import Block, FailureCode, MediaType, ParseFailure
+from bwenge.knowledge.parsing.sandbox import Extraction, ExtractionLimits, extract
+from bwenge.knowledge.stages import STAGE_SHARE
+from bwenge.providers.embedding.base import Embedder
+from bwenge.providers.embedding.windows import split_windows
+
+_log = structlog.get_logger(__name__)
+
+REPORT_SECONDS: Final = 0.5
+EMBEDDING_BATCH: Final = 16
+"""Chunks embedded at a time, of two or three windows each."""
+
+
+@dataclass(slots=True)
+class _Advance:
+    """How far a stage has come; read by the reporter, written by the work."""
+
+    done: int = 0
+    total: int | None = None
+
+
+class SourceIngestion:
+    def __init__(
+        self,
+        database: Database,
+        blobs: BlobStore,
+        embedder: Embedder,
+        *,
+        work_dir: Path,
+        limits: ExtractionLimits,
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._embedder = embedder
+        self._work_dir = work_dir
+        self._limits = limits
+
+    async def run(self, source_id: UUID, *, org_id: UUID, attempt: int) -> None:
+        """Bring the source to `ready`, or to `failed` with the reason; do nothing where either is so already.
+
+        Raises:
+            Exception: what may pass if it is tried again (a lost extraction process, the embedder, the database).
+        """
+        try:
+            source = await self._begin(source_id, org_id=org_id, attempt=attempt)
+            if source is None:
+                return
+            if source.searchable == "none":
+                await self._make_keyword_searchable(source)
+            await self._make_fully_searchable(source)
+        except SourceChanged:
+            _log.info("source_deleted_meanwhile", source_id=str(source_id))
+        except ParseFailure as failure:
+            if failure.code is FailureCode.WORKER_LOST:
+                raise
+            await self._fail(source_id, org_id=org_id, code=failure.code.value, message=failure.message)
+        except BlobMissing:
+            await self._fail(
+                source_id, org_id=org_id, code="storage_failed", message="The stored file is missing; upload it again"
+            )
+
+    async def _begin(self, source_id: UUID, *, org_id: UUID, attempt: int) -> KnowledgeSource | None:
+        async with self._database.unit_of_work(org_id) as session:
+            source = await repository.find_source(session, source_id, org_id=org_id, lock=True)
+            if source is None or source.status in {"ready", "failed"}:
+                return None
+            source.status = "processing"
+            source.attempts = attempt
+            return source
+
+    async def _make_keyword_searchable(self, source: KnowledgeSource) -> None:
+        folder = self._work_dir / str(source.id)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, mode=0o700)
+        try:
+            extraction = await self._extract(source, folder)
+            index = await self._chunk(source, extraction)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        if not index.chunks:
+            raise ParseFailure(FailureCode.NO_TEXT, "The document holds no text that could be read")
+        async with self._database.unit_of_work(source.org_id) as session:
+            current = await repository.find_source(session, source.id, org_id=source.org_id, lock=True)
+            if current is None:
+                raise SourceChanged
+            await repository.replace_keyword_index(session, current, index)
+            current.searchable = "keyword"
+            current.chunk_count = len(index.chunks)
+            current.token_count = index.token_count
+            current.term_count = index.term_count
+            current.language = index.language
+            current.page_count = extraction.page_count
+            current.warnings = [warning.as_dict() for warning in extraction.warnings]
+
+    async def _extract(self, source: KnowledgeSource, folder: Path) -> Extraction:
+        await self._enter(source, "extracting")
+        original = folder / "original"
+        await self._blobs.fetch(BlobKey(source.org_id, source.sha256), original)
+        advance = _Advance()
+
+        def note(done: int, total: int) -> None:
+            advance.done, advance.total = done, total
+
+        async with self._reporting(source, "extracting", advance):
+            extraction = await extract(
+                original, MediaType(source.type), work_dir=folder, limits=self._limits, on_progress=note
+            )
+        await self._write(source, {"units_done": extraction.units_total, "units_total": extraction.units_total})
+        return extraction
+
+    async def _chunk(self, source: KnowledgeSource, extraction: Extraction) -> KeywordIndex:
+        await self._enter(source, "chunking")
+        advance = _Advance(total=extraction.block_count)
+        abandoned = threading.Event()
+        async with self._reporting(source, "chunking", advance):
+            try:
+                blocks = _counted(extraction.blocks(), advance, abandoned)
+                return await asyncio.to_thread(
+                    lambda: build_keyword_index(chunk_blocks(blocks, self._embedder.tokenizer))
+                )
+            finally:
+                abandoned.set()
+
+    async def _make_fully_searchable(self, source: KnowledgeSource) -> None:
+        await self._enter(source, "embedding")
+        async with self._database.unit_of_work(source.org_id) as session:
+            texts = await repository.chunk_texts(session, source.id, org_id=source.org_id)
+        vectors = await self._embed(source, texts)
+        await self._enter(source, "indexing")
+        async with self._database.unit_of_work(source.org_id) as session:
+            current = await repository.find_source(session, source.id, org_id=source.org_id, lock=True)
+            if current is None:
+                raise SourceChanged
+            await repository.replace_vectors(session, current, vectors)
+            current.searchable = "full"
+            current.status = "ready"
+            current.stage = "done"
+            current.progress = 1.0
+            current.error_code = current.error_message = None
+
+    def _split(self, texts: Sequence[tuple[UUID, str]]) -> list[tuple[UUID, int, str]]:
+        tokenizer, limit = self._embedder.tokenizer, self._embedder.max_tokens
+        return [
+            (chunk_id, number, window)
+            for chunk_id, text in texts
+            for number, window in enumerate(split_windows(text, tokenizer, limit))
+        ]
+
+    async def _embed(
+        self, source: KnowledgeSource, texts: Sequence[tuple[UUID, str]]
+    ) -> list[tuple[UUID, int, NDArray[Any]]]:
+        """For each window of each chunk: the chunk's id, the window's number in it, and its vector."""
+        vectors: list[tuple[UUID, int, NDArray[Any]]] = []
+        advance = _Advance(total=len(texts))
+        async with self._reporting(source, "embedding", advance):
+            for start in range(0, len(texts), EMBEDDING_BATCH):
+                batch = texts[start : start + EMBEDDING_BATCH]
+                windows = await asyncio.to_thread(self._split, batch)
+                embedded = await self._embedder.embed_documents([text for _, _, text in windows])
+                vectors += [(window[0], window[1], vector) for window, vector in zip(windows, embedded, strict=True)]
+                advance.done += len(batch)
+        return vectors
+
+    async def _enter(self, source: KnowledgeSource, stage: str) -> None:
+        await self._write(
+            source, {"stage": stage, "progress": STAGE_SHARE[stage][0], "stage_started_at": func.clock_timestamp()}
+        )
+
+    @contextlib.asynccontextmanager
+    async def _reporting(self, source: KnowledgeSource, stage: str, advance: _Advance) -> AsyncIterator[None]:
+        """Write progress twice a second while the block runs, and cancel the block once the source is deleted.
+
+        Raises:
+            SourceChanged: the source was deleted meanwhile.
+        """
+        until_gone, ended = asyncio.timeout(None), asyncio.Event()
+        reporter = asyncio.create_task(self._report(source, stage, advance, until_gone=until_gone, ended=ended))
+        try:
+            async with until_gone:
+                yield
+        except TimeoutError as error:
+            if not until_gone.expired():
+                raise
+            raise SourceChanged from error
+        finally:
+            # Told and not cancelled: a query that is cancelled costs its connection.
+            ended.set()
+            await reporter
+
+    async def _report(
+        self,
+        source: KnowledgeSource,
+        stage: str,
+        advance: _Advance,
+        *,
+        until_gone: asyncio.Timeout,
+        ended: asyncio.Event,
+    ) -> None:
+        start, end = STAGE_SHARE[stage]
+        while not await _happens(ended, within=REPORT_SECONDS):
+            share = advance.done / advance.total if advance.total else 0.0
+            values: dict[str, Any] = {"progress": start + share * (end - start)}
+            if stage == "extracting":
+                values |= {"units_done": advance.done, "units_total": advance.total}
+            try:
+                await self._write(source, values)
+            except SourceChanged:
+                if not ended.is_set():
+                    until_gone.reschedule(asyncio.get_running_loop().time())
+                return
+            except Exception:  # noqa: BLE001  # PostgreSQL may be away for a moment; the work itself finds out by its own writes
+                _log.warning("progress_not_written", source_id=str(source.id), exc_info=True)
+
+    async def _write(self, source: KnowledgeSource, values: dict[str, Any]) -> None:
+        async with self._database.unit_of_work(source.org_id) as session:
+            if not await repository.update_source(session, source.id, org_id=source.org_id, values=values):
+                raise SourceChanged
+
+    async def _fail(self, source_id: UUID, *, org_id: UUID, code: str, message: str) -> None:
+        _log.info("source_failed", source_id=str(source_id), error_code=code)
+        async with self._database.unit_of_work(org_id) as session:
+            await repository.update_source(
+                session,
+                source_id,
+                org_id=org_id,
+                values={"status": "failed", "stage": "done", "error_code": code, "error_message": message},
+            )
+
+
+async def _happens(event: asyncio.Event, *, within: float) -> bool:
+    try:
+        async with asyncio.timeout(within):
+            return await event.wait()
+    except TimeoutError:
+        return False
+
+
+def _counted(blocks: Iterable[Block], advance: _Advance, abandoned: threading.Event) -> Iterator[Block]:
+    """The blocks, noted as they are taken; they end early where nobody waits any more for what is made of them."""
+    for block in blocks:
+        if abandoned.is_set():
+            return
+        advance.done += 1
+        yield block

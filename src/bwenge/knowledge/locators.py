@@ -1,0 +1,32 @@
+"""Where in a source something stands."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locator:
+    """A place in a source, in the units in which its viewer counts.
+
+    Attributes:
+        page: Counts from 1; the page on which the place begins.
+        page_end: The page on which it ends.
+        slide: Counts from 1.
+        heading: The path of headings above the place, "A > B".
+        start_time: Seconds into a recording; `end_time` likewise.
+        char_start: Offset in the source's whole extracted text; `char_end` is just past the end.
+    """
+
+    char_start: int
+    char_end: int
+    page: int | None = None
+    page_end: int | None = None
+    slide: int | None = None
+    heading: str | None = None
+    start_time: float | None = None
+    end_time: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The wire form: only what is known."""
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: value for name, value in values if value is not None}

@@ -1,0 +1,32 @@
+"""What is left to do after a deletion: the tombstone has hidden the source; here its remains go."""
+
+from uuid import UUID
+
+from bwenge.kit.blobs import references
+from bwenge.kit.blobs.store import BlobKey, BlobStore
+from bwenge.kit.db import Database
+from bwenge.knowledge import repository
+
+
+class SourceRemoval:
+    def __init__(self, database: Database, blobs: BlobStore) -> None:
+        self._database = database
+        self._blobs = blobs
+
+    async def purge(self, source_id: UUID, key: BlobKey) -> None:
+        """Remove a deleted source's chunks, vectors, postings, row and file; may be repeated after a crash."""
+        async with self._database.unit_of_work(key.org_id) as session:
+            if await repository.find_tombstone(session, source_id, org_id=key.org_id) is not None:
+                await repository.delete_index(session, source_id, org_id=key.org_id)
+                await repository.delete_source(session, source_id, org_id=key.org_id)
+        await self.remove_file(key)
+
+    async def remove_file(self, key: BlobKey) -> None:
+        """Remove a file that nothing refers to; keep it where something does."""
+        async with self._database.unit_of_work(key.org_id) as session:
+            condemned = await references.condemn(session, key)
+        if not condemned:
+            return
+        await self._blobs.delete(key)
+        async with self._database.unit_of_work(key.org_id) as session:
+            await references.forget(session, key)

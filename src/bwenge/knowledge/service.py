@@ -1,0 +1,233 @@
+"""The use cases around sources: taking a file in, telling how far it is, listing, deleting."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from bwenge.analytics.contract import EventRecorder, NewEvent
+from bwenge.kit.blobs import references
+from bwenge.kit.blobs.store import BlobKey, BlobStore
+from bwenge.kit.db import Database
+from bwenge.kit.errors import NotFound
+from bwenge.kit.identity import Principal, Role
+from bwenge.kit.ids import new_id
+from bwenge.kit.jobs.queue import enqueue
+from bwenge.kit.pagination import PageRequest
+from bwenge.knowledge import jobs, repository
+from bwenge.knowledge.contract import PersonaAccess
+from bwenge.knowledge.errors import SourceNotFound
+from bwenge.knowledge.models import KnowledgeChunk, KnowledgeSource
+from bwenge.knowledge.sniffing import sniff
+
+_log = structlog.get_logger(__name__)
+
+# What a source's last words are when its job was buried, by the stage in which it died.
+_LAST_WORDS: Final = {
+    "embedding": ("embedding_failed", "The text could not be embedded; it stays searchable by keyword"),
+    "indexing": ("embedding_failed", "The text could not be indexed; it stays searchable by keyword"),
+}
+_WORKER_LOST: Final = ("worker_lost", "Reading this file failed again and again")
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedFile:
+    """An upload that stands whole on the local disk."""
+
+    path: Path
+    file_name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """An original in the blob store; `type` is the source's, `size` in bytes."""
+
+    key: BlobKey
+    name: str
+    type: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    source: KnowledgeSource
+    duplicate: bool
+
+
+class SourceService:
+    def __init__(self, database: Database, blobs: BlobStore, *, personas: PersonaAccess, events: EventRecorder) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._personas = personas
+        self._events = events
+
+    async def upload(
+        self, principal: Principal, persona_id: UUID, received: ReceivedFile, *, title: str | None
+    ) -> Upload:
+        """Store the file and ask for its indexing; the same content for the same persona is the existing source.
+
+        Raises:
+            NotFound, Forbidden: the persona.
+            UnsupportedMedia: by content, whatever the name says.
+            BlobBusy: the same file is being removed at this moment.
+        """
+        org_id = principal.org_id
+        async with self._database.unit_of_work(org_id) as session:
+            await self._personas.require(session, principal, persona_id, write=True)
+            existing = await self._same_content(session, org_id, persona_id, received)
+        if existing is not None:
+            return Upload(existing, duplicate=True)
+        source = await self._describe(principal, persona_id, received, title=title)
+        key = BlobKey(org_id, received.sha256)
+        async with self._database.unit_of_work(org_id) as session:
+            await references.lease(session, key, owner_id=source.id, size=received.size)
+            await enqueue(session, jobs.sweep_file(key))
+        await self._blobs.put(key, received.path)
+        try:
+            async with self._database.unit_of_work(org_id) as session:
+                await repository.add_source(session, source)
+                await references.refer(session, key, owner_id=source.id)
+                await enqueue(session, jobs.ingest(source.id, org_id=org_id))
+                await self._events.record(session, _event("source_uploaded", principal, source))
+        except IntegrityError:
+            return await self._lost_race(principal, persona_id, received, lease_of=source.id)
+        return Upload(source, duplicate=False)
+
+    async def _describe(
+        self, principal: Principal, persona_id: UUID, received: ReceivedFile, *, title: str | None
+    ) -> KnowledgeSource:
+        media_type = await asyncio.to_thread(sniff, received.path, name=received.file_name)
+        return KnowledgeSource(
+            id=new_id(),
+            org_id=principal.org_id,
+            persona_id=persona_id,
+            uploaded_by=principal.user_id,
+            title=title or Path(received.file_name).stem or received.file_name,
+            file_name=received.file_name,
+            type=media_type.value,
+            file_size=received.size,
+            sha256=received.sha256,
+        )
+
+    async def _lost_race(
+        self, principal: Principal, persona_id: UUID, received: ReceivedFile, *, lease_of: UUID
+    ) -> Upload:
+        """A twin of this upload was quicker, or the persona went away meanwhile."""
+        org_id = principal.org_id
+        async with self._database.unit_of_work(org_id) as session:
+            await references.drop_reference(session, BlobKey(org_id, received.sha256), owner_id=lease_of)
+            await self._personas.require(session, principal, persona_id, write=True)
+            existing = await self._same_content(session, org_id, persona_id, received)
+        if existing is None:
+            raise SourceNotFound
+        return Upload(existing, duplicate=True)
+
+    async def _same_content(
+        self, session: AsyncSession, org_id: UUID, persona_id: UUID, received: ReceivedFile
+    ) -> KnowledgeSource | None:
+        return await repository.find_by_content(session, org_id=org_id, persona_id=persona_id, sha256=received.sha256)
+
+    async def get(self, session: AsyncSession, principal: Principal, source_id: UUID) -> KnowledgeSource:
+        return await self._find(session, source_id, org_id=principal.org_id)
+
+    async def queue_positions(
+        self, session: AsyncSession, principal: Principal, sources: Iterable[KnowledgeSource]
+    ) -> dict[UUID, int]:
+        """By source: 1 for the next to begin; nothing for a source that has begun."""
+        waiting = [source.id for source in sources if source.status == "pending"]
+        if not waiting:
+            return {}
+        return await repository.queue_positions(session, waiting, org_id=principal.org_id)
+
+    async def list_sources(
+        self,
+        session: AsyncSession,
+        principal: Principal,
+        *,
+        persona_id: UUID | None,
+        status: str | None,
+        page: PageRequest,
+    ) -> Sequence[KnowledgeSource]:
+        if persona_id is not None:
+            await self._personas.require(session, principal, persona_id, write=False)
+        return await repository.list_sources(
+            session, org_id=principal.org_id, persona_id=persona_id, status=status, page=page
+        )
+
+    async def list_chunks(
+        self, session: AsyncSession, principal: Principal, source_id: UUID, *, page: PageRequest
+    ) -> Sequence[KnowledgeChunk]:
+        source = await self._find(session, source_id, org_id=principal.org_id)
+        return await repository.list_chunks(session, source.id, org_id=principal.org_id, page=page)
+
+    async def require_searchable(self, principal: Principal, persona_id: UUID) -> None:
+        """Raise what the persona's feature raises where the principal may not search it."""
+        async with self._database.unit_of_work(principal.org_id) as session:
+            await self._personas.require(session, principal, persona_id, write=False)
+
+    async def delete(self, session: AsyncSession, principal: Principal, source_id: UUID) -> None:
+        """Hide the source from this transaction's commit on; a job removes what it left."""
+        source = await self._find(session, source_id, org_id=principal.org_id, lock=True)
+        try:
+            await self._personas.require(session, principal, source.persona_id, write=True)
+        except NotFound:
+            # The persona went before its sources: they are still to be deleted, by whom they belong to.
+            if source.uploaded_by != principal.user_id and not principal.role.at_least(Role.ADMIN):
+                raise
+        key = BlobKey(source.org_id, source.sha256)
+        await repository.bury_source(session, source)
+        await references.drop_reference(session, key, owner_id=source.id)
+        await enqueue(session, jobs.purge(source.id, key))
+        await self._events.record(session, _event("source_deleted", principal, source))
+
+    async def find_file(self, source_id: UUID, *, org_id: UUID) -> StoredFile:
+        """The original that a signed address or a member asks for."""
+        async with self._database.unit_of_work(org_id) as session:
+            source = await self._find(session, source_id, org_id=org_id)
+        return StoredFile(
+            key=BlobKey(source.org_id, source.sha256),
+            name=source.file_name,
+            type=source.type,
+            size=source.file_size,
+        )
+
+    async def progress(self, source_id: UUID, *, org_id: UUID) -> KnowledgeSource:
+        """The source as it stands, for whoever waits for it inside this process."""
+        async with self._database.unit_of_work(org_id) as session:
+            return await self._find(session, source_id, org_id=org_id)
+
+    async def bury(self, session: AsyncSession, source_id: UUID, *, org_id: UUID, code: str) -> None:
+        """Mark a source failed whose job is dead, so that it never looks as if work went on."""
+        source = await repository.find_source(session, source_id, org_id=org_id, lock=True)
+        if source is None or source.status in {"ready", "failed"}:
+            return
+        error_code, message = _LAST_WORDS.get(source.stage, _WORKER_LOST)
+        _log.error("source_buried", source_id=str(source_id), stage=source.stage, cause=code)
+        source.status, source.stage = "failed", "done"
+        source.error_code, source.error_message = error_code, message
+
+    async def _find(
+        self, session: AsyncSession, source_id: UUID, *, org_id: UUID, lock: bool = False
+    ) -> KnowledgeSource:
+        source = await repository.find_source(session, source_id, org_id=org_id, lock=lock)
+        if source is None:
+            raise SourceNotFound
+        return source
+
+
+def _event(event_type: str, principal: Principal, source: KnowledgeSource) -> NewEvent:
+    return NewEvent(
+        org_id=principal.org_id,
+        event_type=event_type,
+        user_id=principal.user_id,
+        persona_id=source.persona_id,
+        payload={"source_id": str(source.id), "type": source.type, "file_size": source.file_size},
+    )

@@ -1,0 +1,30 @@
+"""Who does the jobs of knowledge; their requests stand in `jobs`."""
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from bwenge.kit.jobs.queue import ClaimedJob
+from bwenge.kit.jobs.runner import JobKind
+from bwenge.knowledge import jobs
+from bwenge.knowledge.ingestion import SourceIngestion
+from bwenge.knowledge.removal import SourceRemoval
+from bwenge.knowledge.service import SourceService
+
+
+def job_kinds(ingestion: SourceIngestion, removal: SourceRemoval, service: SourceService) -> list[JobKind]:
+    async def ingest(job: ClaimedJob) -> None:
+        await ingestion.run(jobs.source_id_of(job), org_id=jobs.org_id_of(job), attempt=job.attempt)
+
+    async def on_ingest_dead(session: AsyncSession, job: ClaimedJob, code: str) -> None:
+        await service.bury(session, jobs.source_id_of(job), org_id=jobs.org_id_of(job), code=code)
+
+    async def purge(job: ClaimedJob) -> None:
+        await removal.purge(jobs.source_id_of(job), jobs.key_of(job))
+
+    async def sweep_file(job: ClaimedJob) -> None:
+        await removal.remove_file(jobs.key_of(job))
+
+    return [
+        JobKind(jobs.INGEST, ingest, on_dead=on_ingest_dead),
+        JobKind(jobs.PURGE, purge),
+        JobKind(jobs.SWEEP_FILE, sweep_file),
+    ]

@@ -1,0 +1,61 @@
+"""Knowledge put together from its parts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import APIRouter
+
+from bwenge.analytics.contract import EventRecorder
+from bwenge.kit.blobs.store import BlobStore
+from bwenge.kit.db import Database
+from bwenge.kit.jobs.runner import JobKind
+from bwenge.knowledge import file_routes, routes
+from bwenge.knowledge.contract import PersonaAccess
+from bwenge.knowledge.ingestion import SourceIngestion
+from bwenge.knowledge.links import SignedSourceLinks
+from bwenge.knowledge.parsing.sandbox import ExtractionLimits
+from bwenge.knowledge.removal import SourceRemoval
+from bwenge.knowledge.search import HybridSearch
+from bwenge.knowledge.service import SourceService
+from bwenge.knowledge.tasks import job_kinds
+from bwenge.providers.embedding.base import Embedder
+
+
+@dataclass(frozen=True)
+class KnowledgeFeature:
+    routers: tuple[APIRouter, ...]
+    sources: SourceService
+    ingestion: SourceIngestion
+    removal: SourceRemoval
+    search: HybridSearch
+    links: SignedSourceLinks
+    job_kinds: tuple[JobKind, ...]
+
+    @property
+    def provided(self) -> tuple[object, ...]:
+        """What the routes ask for."""
+        return self.sources, self.search, self.links
+
+
+def build(
+    database: Database,
+    blobs: BlobStore,
+    embedder: Embedder,
+    *,
+    personas: PersonaAccess,
+    events: EventRecorder,
+    link_key: bytes,
+    work_dir: Path,
+) -> KnowledgeFeature:
+    sources = SourceService(database, blobs, personas=personas, events=events)
+    ingestion = SourceIngestion(database, blobs, embedder, work_dir=work_dir, limits=ExtractionLimits())
+    removal = SourceRemoval(database, blobs)
+    return KnowledgeFeature(
+        routers=(routes.router, file_routes.router),
+        sources=sources,
+        ingestion=ingestion,
+        removal=removal,
+        search=HybridSearch(database, embedder),
+        links=SignedSourceLinks(link_key),
+        job_kinds=tuple(job_kinds(ingestion, removal, sources)),
+    )

@@ -1,0 +1,176 @@
+"""Hybrid search over real PostgreSQL: what it finds, in which order, and what it must never find."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from bwenge.kit.ids import new_id
+from bwenge.knowledge import retrieval
+from bwenge.knowledge.analysis import analyse, analyse_query
+from bwenge.knowledge.contract import SearchQuery, SearchResult
+from bwenge.knowledge.search import HybridSearch
+from bwenge.providers.embedding.fake import FakeEmbedder
+from tests.support.databases import SavepointDatabase
+from tests.support.material import add_persona, add_source, tombstone
+
+LESSON = [
+    "A percentage is a number expressed as a fraction of one hundred.",
+    "Simple interest is the principal multiplied by the rate and by the time.",
+    "The bus from Kigali to Huye carries adults and children.",
+    "To share an amount in a ratio, divide it by the total number of parts of the ratio.",
+]
+
+
+@pytest.fixture
+async def persona_id(database: SavepointDatabase, org_id: UUID) -> UUID:
+    return await add_persona(database, org_id)
+
+
+async def search(
+    database: SavepointDatabase, org_id: UUID, persona_id: UUID, question: str, **options: object
+) -> SearchResult:
+    query = SearchQuery(org_id, persona_id, question, **options)  # type: ignore[arg-type]  # options of the one query
+    return await HybridSearch(database, FakeEmbedder()).search(query)
+
+
+def texts(result: SearchResult) -> list[str]:
+    return [hit.text for hit in result.hits]
+
+
+async def test_the_passage_that_answers_comes_first(
+    database: SavepointDatabase, org_id: UUID, persona_id: UUID
+) -> None:
+    await add_source(database, org_id, persona_id, LESSON)
+    result = await search(database, org_id, persona_id, "How is simple interest calculated?")
+    assert texts(result)[0] == LESSON[1]
+    assert result.language == "en"
+
+
+async def test_the_same_question_gives_the_same_result(
+    database: SavepointDatabase, org_id: UUID, persona_id: UUID
+) -> None:
+    await add_source(database, org_id, persona_id, LESSON + LESSON[:0] + [f"Filler {n} of the rate" for n in range(9)])
+    first = await search(database, org_id, persona_id, "What is the rate?")
+    assert await search(database, org_id, persona_id, "What is the rate?") == first
+
+
+async def test_text_is_found_by_keyword_before_its_vectors_are_there(
+    database: SavepointDatabase, org_id: UUID, persona_id: UUID
+) -> None:
+    await add_source(database, org_id, persona_id, LESSON, vectors=False)
+    hit = (await search(database, org_id, persona_id, "the bus to Huye")).hits[0]
+    assert hit.text == LESSON[2]
+    assert hit.dense_score == 0.0
+    assert hit.bm25_score > 0
+
+
+async def test_vectors_of_a_source_that_is_not_complete_are_not_used(
+    database: SavepointDatabase, org_id: UUID, persona_id: UUID
+) -> None:
+    source_id = await add_source(database, org_id, persona_id, LESSON)
+    async with database.unit_of_work(org_id) as session:
+        await session.execute(
+            text("UPDATE knowledge_sources SET searchable = 'keyword' WHERE id = :id"), {"id": source_id}
+        )
+    result = await search(database, org_id, persona_id, "ratio")
+    assert {hit.dense_score for hit in result.hits} == {0.0}
+
+
+async def test_a_deleted_source_is_never_found(database: SavepointDatabase, org_id: UUID, persona_id: UUID) -> None:
+    source_id = await add_source(database, org_id, persona_id, LESSON)
+    await tombstone(database, org_id, source_id)
+    assert (await search(database, org_id, persona_id, "simple interest")).hits == ()
+
+
+async def test_another_personas_material_is_never_found(
+    database: SavepointDatabase, org_id: UUID, persona_id: UUID
+) -> None:
+    other = await add_persona(database, org_id, name="Claudine")
+    await add_source(database, org_id, other, LESSON)
+    assert (await search(database, org_id, persona_id, "simple interest")).hits == ()
+
+
+async def test_another_organisations_material_is_never_found(
+    database: SavepointDatabase, org_id: UUID, persona_id: UUID
+) -> None:
+    await add_source(database, org_id, persona_id, LESSON)
+    stranger = new_id()
+    assert (await search(database, stranger, persona_id, "simple interest")).hits == ()
+
+
+async def test_a_question_without_a_known_word_still_finds_by_meaning_only(
+    database: SavepointDatabase, org_id: UUID, persona_id: UUID
+) -> None:
+    await add_source(database, org_id, persona_id, LESSON)
+    result = await search(database, org_id, persona_id, "zzz qqq")
+    assert {hit.bm25_score for hit in result.hits} == {0.0}
+
+
+async def test_no_more_hits_than_asked_for(database: SavepointDatabase, org_id: UUID, persona_id: UUID) -> None:
+    await add_source(database, org_id, persona_id, LESSON)
+    assert len((await search(database, org_id, persona_id, "ratio of the amount", top_k=2)).hits) == 2
+
+
+@pytest.mark.parametrize("fusion", ["relative", "rrf"])
+async def test_alpha_of_one_orders_by_meaning_and_of_zero_by_keyword(
+    database: SavepointDatabase, org_id: UUID, persona_id: UUID, fusion: str
+) -> None:
+    await add_source(database, org_id, persona_id, LESSON)
+    question = "divide the amount in a ratio by parts"
+    dense = await search(database, org_id, persona_id, question, alpha=1.0, fusion=fusion)
+    keyword = await search(database, org_id, persona_id, question, alpha=0.0, fusion=fusion)
+    assert [hit.dense_score for hit in dense.hits] == sorted((hit.dense_score for hit in dense.hits), reverse=True)
+    assert [hit.bm25_score for hit in keyword.hits] == sorted((hit.bm25_score for hit in keyword.hits), reverse=True)
+
+
+async def test_diacritics_and_case_do_not_decide_what_is_found(
+    database: SavepointDatabase, org_id: UUID, persona_id: UUID
+) -> None:
+    await add_source(database, org_id, persona_id, ["L'élève résout l'équation avec son professeur à l'école."])
+    hits = (await search(database, org_id, persona_id, "EQUATION ECOLE")).hits
+    assert hits[0].bm25_score > 0
+
+
+def reference_bm25(documents: Sequence[Sequence[str]], query: Sequence[str]) -> list[float]:
+    """Lucene's BM25, written from its definition."""
+    average = sum(map(len, documents)) / len(documents)
+    scores = []
+    for document in documents:
+        counts = Counter(document)
+        score = 0.0
+        for term in query:
+            df = sum(term in other for other in documents)
+            idf = math.log(1 + (len(documents) - df + 0.5) / (df + 0.5))
+            norm = retrieval.K1 * (1 - retrieval.B + retrieval.B * len(document) / average)
+            score += idf * counts[term] / (counts[term] + norm)
+        scores.append(score)
+    return scores
+
+
+async def test_bm25_scores_equal_the_definition_over_several_sources(
+    database: SavepointDatabase, org_id: UUID, persona_id: UUID
+) -> None:
+    await add_source(database, org_id, persona_id, LESSON[:2])
+    await add_source(database, org_id, persona_id, LESSON[2:], vectors=False)
+    deleted = await add_source(database, org_id, persona_id, ["interest interest interest ratio"])
+    await tombstone(database, org_id, deleted)
+    question = "interest and the ratio of the amount by time"
+    documents = [analyse(passage, "en") for passage in LESSON]
+    expected = dict(zip(LESSON, reference_bm25(documents, analyse_query(question, {"en"})), strict=True))
+    found = {hit.text: hit.bm25_score for hit in (await search(database, org_id, persona_id, question, top_k=10)).hits}
+    assert {passage: score for passage, score in found.items() if score} == pytest.approx(
+        {passage: score for passage, score in expected.items() if score}
+    )
+
+
+async def test_the_index_walk_above_the_exact_limit_finds_the_nearest_too(
+    database: SavepointDatabase, org_id: UUID, persona_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_source(database, org_id, persona_id, LESSON)
+    exact = await search(database, org_id, persona_id, "simple interest", alpha=1.0)
+    monkeypatch.setattr(retrieval, "EXACT_LIMIT", 0)
+    assert await search(database, org_id, persona_id, "simple interest", alpha=1.0) == exact
