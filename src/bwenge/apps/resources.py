@@ -1,0 +1,113 @@
+"""The engine, the stores and the models that features are built on, opened from settings and closed in order."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+from pwdlib import PasswordHash
+from sqlalchemy.engine import URL, make_url
+
+from bwenge.apps.secrets import Secrets
+from bwenge.apps.settings import ModelServer, Settings
+from bwenge.kit.blobs.store import BlobStore
+from bwenge.kit.data_directory import DataDirectoryLock
+from bwenge.kit.db import Database, DatabaseURLs
+from bwenge.kit.embedded_postgres import EmbeddedPostgres
+from bwenge.migrations.runner import migrate
+from bwenge.providers.embedding.base import Embedder
+from bwenge.providers.embedding.minilm import MiniLMEmbedder
+from bwenge.providers.llm.base import LanguageModel
+from bwenge.providers.llm.fallback import OrderedFallback
+from bwenge.providers.llm.openai_compatible import OpenAICompatible, ProviderConfig, StreamTimeouts
+
+Announce = Callable[[str], None]
+"""Told of each step of the start, in words for the person who waits."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A PostgreSQL server at the present schema."""
+
+    url: URL
+    schema_changed: bool
+
+
+@contextmanager
+def open_server(settings: Settings, secrets: Secrets, *, announce: Announce) -> Iterator[Server]:
+    """The external PostgreSQL server where one is set, else the embedded one; migrated.
+
+    The data directory is this process's alone as long as the block runs.
+
+    Raises:
+        DataDirectoryInUse, PostgresFailedToStart
+    """
+    with DataDirectoryLock(settings.data_dir):
+        if settings.database_url is not None:
+            url = _driver_url(settings.database_url.get_secret_value())
+            announce("Bringing the database to the present schema")
+            yield Server(url, migrate(url, secrets.role_passwords))
+            return
+        announce("Starting PostgreSQL")
+        with EmbeddedPostgres(settings.data_dir, password=secrets.superuser_password) as server:
+            announce("Bringing the database to the present schema")
+            url = make_url(server.url)
+            yield Server(url, migrate(url, secrets.role_passwords))
+
+
+def _driver_url(address: str) -> URL:
+    """Any spelling of a PostgreSQL address, for the driver in use."""
+    return make_url(address).set(drivername="postgresql+psycopg")
+
+
+@dataclass(frozen=True)
+class Resources:
+    database: Database
+    blobs: BlobStore
+    embedder: Embedder
+    model: LanguageModel | None
+    password_hash: PasswordHash | None = None
+    """Argon2id as RFC 9106 recommends when absent."""
+
+
+@asynccontextmanager
+async def open_resources(
+    settings: Settings, secrets: Secrets, *, server: Server, embedder: Embedder
+) -> AsyncIterator[Resources]:
+    async with AsyncExitStack() as stack:
+        passwords = secrets.role_passwords
+        database = Database(
+            DatabaseURLs.for_roles(server.url, app_password=passwords.app, platform_password=passwords.platform)
+        )
+        stack.push_async_callback(database.dispose)
+        yield Resources(
+            database=database,
+            blobs=BlobStore.on_disk(settings.data_dir / "blobs"),
+            embedder=embedder,
+            model=_language_model(settings, stack),
+        )
+
+
+def load_embedder(settings: Settings, *, announce: Announce) -> Embedder:
+    announce("Loading the embedding model (the first start builds it)")
+    return MiniLMEmbedder.load(settings.data_dir / "models")
+
+
+def _language_model(settings: Settings, stack: AsyncExitStack) -> LanguageModel | None:
+    timeouts = StreamTimeouts(
+        connect=settings.llm_connect_seconds,
+        first_token=settings.llm_first_token_seconds,
+        between_tokens=settings.llm_between_tokens_seconds,
+        whole=settings.llm_whole_seconds,
+    )
+    servers = enumerate(settings.model_servers(), start=1)
+    models = [_open_model(server, number, timeouts) for number, server in servers]
+    for model in models:
+        stack.push_async_callback(model.aclose)
+    return OrderedFallback(models) if models else None
+
+
+def _open_model(server: ModelServer, number: int, timeouts: StreamTimeouts) -> OpenAICompatible:
+    key = server.api_key if server.api_key.get_secret_value() else None
+    name = server.name or f"provider-{number}"
+    config = ProviderConfig(base_url=server.base_url, model=server.model, name=name, api_key=key)
+    return OpenAICompatible(config, timeouts=timeouts)

@@ -1,0 +1,105 @@
+"""The web application: routers of all features, the platform's middleware, one OpenAPI document."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.openapi.utils import get_openapi
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from bwenge import __version__
+from bwenge.apps.composition import Platform
+from bwenge.apps.settings import Settings
+from bwenge.kit.http import system
+from bwenge.kit.http.dependencies import provide
+from bwenge.kit.http.limits import BodyLimit
+from bwenge.kit.http.middleware import RequestContext
+from bwenge.kit.http.problems import Problem, install_problem_handlers
+
+STREAMED: Final = frozenset({"/knowledge/upload"})
+ALLOWED_HEADERS: Final = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-None-Match",
+    "If-Range",
+    "Range",
+    "X-Bwenge-Cookie",
+    "X-Request-Id",
+)
+"""What a page of another origin may send, beside what browsers always allow."""
+
+
+def create_app(settings: Settings, platform: Platform) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await platform.start()
+        try:
+            yield
+        finally:
+            await platform.stop()
+
+    app = FastAPI(
+        title="Bwenge OS",
+        summary="AI personas that teach from a teacher's own material, with citations that open the right page",
+        version=__version__,
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.database = platform.resources.database
+    app.state.token_verifier = platform.token_verifier
+    app.state.readiness_checks = platform.readiness_checks
+    app.state.spool = platform.spool
+    provide(app.state, *platform.provided)
+    install_problem_handlers(app)
+    for router in (*platform.routers, system.router):
+        app.include_router(router)
+    _install_middleware(app, settings)
+    app.openapi = _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+    return app
+
+
+def _install_middleware(app: FastAPI, settings: Settings) -> None:
+    """The last added is the outermost: every answer, a refusal too, has a request id."""
+    app.add_middleware(BodyLimit, streamed=STREAMED)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=ALLOWED_HEADERS,
+            expose_headers=["X-Request-Id", "Retry-After", "Content-Range", "ETag"],
+        )
+    if settings.trusted_hosts:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts)
+    app.add_middleware(RequestContext)
+
+
+def _openapi(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    def document() -> dict[str, Any]:
+        """FastAPI's document with the one schema of refusals, in place of its own validation errors."""
+        if app.openapi_schema is None:
+            schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+            schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+            schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            for name in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(name, None)
+            for operations in schema["paths"].values():
+                for operation in operations.values():
+                    _drop_default_validation_error(operation)
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    return document
+
+
+def _drop_default_validation_error(operation: dict[str, Any]) -> None:
+    answer = operation["responses"].get("422", {})
+    if "HTTPValidationError" in str(answer.get("content", {})):
+        operation["responses"]["422"] = {
+            "description": "Unprocessable Entity",
+            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }

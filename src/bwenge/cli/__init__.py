@@ -1,0 +1,5 @@
+"""The command line: `bwenge up | ask | migrate`."""
+
+from bwenge.cli.app import main
+
+__all__ = ["main"]

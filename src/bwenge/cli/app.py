@@ -1,0 +1,136 @@
+"""The commands and their options. Exit codes: 0 well, 1 failed with a message, 2 wrong use."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+from rich.console import Console
+from rich.markup import escape
+
+from bwenge import __version__
+from bwenge.apps.settings import Settings
+from bwenge.cli.failures import CommandFailed
+
+cli = typer.Typer(
+    name="bwenge",
+    help="Bwenge OS: AI personas that teach from a teacher's own material.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+output = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Where everything is kept [BWENGE_DATA_DIR; default: data]")
+]
+
+
+def main() -> None:
+    """Run the command line; every expected failure is one sentence on standard error."""
+    try:
+        cli()
+    except CommandFailed as failure:
+        _complain(str(failure))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except ValidationError as error:
+        for finding in error.errors():
+            _complain(f"{_variable(finding['loc'])}: {finding['msg'].removeprefix('Value error, ')}")
+        sys.exit(2)
+    except SettingsError as error:
+        _complain(f"{error}; it must be JSON")
+        sys.exit(2)
+
+
+def _complain(sentence: str) -> None:
+    """Square brackets in the sentence are its own, and no markup."""
+    errors.print(f"[red]bwenge:[/red] {escape(sentence)}")
+
+
+def _variable(place: tuple[int | str, ...]) -> str:
+    """The environment variable that a finding is about, and where inside its value."""
+    if not place:
+        return "settings"
+    name, *inside = map(str, place)
+    variable = name if name.isupper() else f"BWENGE_{name.upper()}"
+    return ".".join([variable, *inside])
+
+
+def _settings(**options: Any) -> Settings:
+    """Options given on the command line go before the environment and `.env`."""
+    return Settings(**{name: value for name, value in options.items() if value is not None})
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001  # Typer's callback form
+    if wanted:
+        output.print(__version__)
+        raise typer.Exit
+
+
+@cli.callback()
+def bwenge(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show and exit")] = False,  # noqa: FBT002  # a flag
+) -> None:
+    """Take what stands before the command."""
+    del version
+
+
+@cli.command()
+def up(
+    data_dir: DataDir = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on [BWENGE_HOST; default: 127.0.0.1]")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port to listen on [BWENGE_PORT; default: 8000]")
+    ] = None,
+    demo: Annotated[bool | None, typer.Option("--demo/--no-demo", help="Demo data on the first start")] = None,
+) -> None:
+    """Start the whole platform in one process, with everything embedded."""
+    from bwenge.cli.serving import run_platform  # noqa: PLC0415  # `ask` does not wait for a server's imports
+
+    run_platform(_settings(data_dir=data_dir, host=host, port=port, demo=demo), output)
+
+
+@cli.command()
+def migrate(data_dir: DataDir = None) -> None:
+    """Bring the database to the present schema and stop."""
+    from bwenge.cli.serving import migrate_database  # noqa: PLC0415  # as above
+
+    changed = migrate_database(_settings(data_dir=data_dir))
+    output.print("The schema was brought up to date." if changed else "The schema is up to date.")
+
+
+@cli.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="What to ask")],
+    persona: Annotated[str | None, typer.Option("--persona", "-p", help="A persona's name or id")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--file",
+            "-f",
+            exists=True,
+            dir_okay=False,
+            readable=True,
+            help="Upload this document first, for a persona of its own unless --persona names one",
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Ask a persona and print its answer with numbered sources.
+
+    Uses BWENGE_URL and BWENGE_TOKEN, else the demo accounts of the data directory.
+    """
+    from bwenge.cli.asking import ask_question  # noqa: PLC0415  # as above
+
+    ask_question(
+        question,
+        persona=persona,
+        file=file,
+        settings=_settings(data_dir=data_dir),
+        output=output,
+    )

@@ -1,0 +1,142 @@
+"""`bwenge up` and `bwenge migrate`."""
+
+import asyncio
+import logging.handlers
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import uvloop
+from rich.console import Console
+from sqlalchemy.exc import OperationalError
+
+from bwenge.apps.all_in_one import PortTaken, serve
+from bwenge.apps.demo_data import FIRST_QUESTION, Ready
+from bwenge.apps.resources import load_embedder, open_server
+from bwenge.apps.secrets import DamagedSecret, Secrets
+from bwenge.apps.settings import Settings
+from bwenge.cli.failures import CommandFailed
+from bwenge.kit.data_directory import DataDirectoryInUse
+from bwenge.kit.embedded_postgres import PostgresFailedToStart
+from bwenge.kit.telemetry import configure_logging
+
+LOG_BYTES: Final = 10 * 1024 * 1024
+LOG_FILES: Final = 3
+
+
+def run_platform(settings: Settings, output: Console) -> None:
+    """Serve until interrupted.
+
+    Raises:
+        CommandFailed: the data directory or the port is taken, or PostgreSQL does not start or answer.
+    """
+    secrets = _load_secrets(settings)
+    _configure_logging(settings)
+
+    def announce(step: str) -> None:
+        output.print(f"  {step}", style="dim")
+
+    output.print(f"Starting Bwenge OS in {settings.data_dir.resolve()}", markup=False)
+    with _told_plainly(), open_server(settings, secrets, announce=announce) as server:
+        embedder = load_embedder(settings, announce=announce)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(
+                serve(
+                    settings,
+                    secrets,
+                    server=server,
+                    embedder=embedder,
+                    announce=announce,
+                    on_ready=lambda ready: _welcome(ready, settings, output),
+                )
+            )
+    output.print("Stopped.")
+
+
+def migrate_database(settings: Settings) -> bool:
+    """Bring the schema up to date. Returns whether it changed."""
+    configure_logging(level=settings.log_level)
+    secrets = _load_secrets(settings)
+    with _told_plainly(), open_server(settings, secrets, announce=lambda _step: None) as server:
+        return server.schema_changed
+
+
+def _load_secrets(settings: Settings) -> Secrets:
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Secrets.load(settings)
+    except DamagedSecret as error:
+        raise CommandFailed(str(error)) from error
+    except OSError as error:
+        raise CommandFailed(f"The data directory {settings.data_dir} cannot be used: {error.strerror}.") from error
+
+
+@contextmanager
+def _told_plainly() -> Iterator[None]:
+    try:
+        yield
+    except (DataDirectoryInUse, PostgresFailedToStart, PortTaken) as error:
+        raise CommandFailed(str(error)) from error
+    except OperationalError as error:
+        raise CommandFailed("PostgreSQL at DATABASE_URL does not answer or refuses the login.") from error
+
+
+def _configure_logging(settings: Settings) -> None:
+    """JSON lines on standard error for a server's collector; beside the data for a person at a terminal."""
+    if settings.env != "development":
+        configure_logging(level=settings.log_level)
+        return
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = settings.data_dir / "logs"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    configure_logging(
+        logging.handlers.RotatingFileHandler(folder / "bwenge.log", maxBytes=LOG_BYTES, backupCount=LOG_FILES),
+        level=settings.log_level,
+    )
+
+
+def _welcome(ready: Ready, settings: Settings, output: Console) -> None:
+    output.print(f"\n[bold green]Bwenge OS is ready[/bold green] at {settings.url} (API: {settings.url}/docs)")
+    if ready.demo is None:
+        output.print("Create the first organisation: POST /auth/register")
+        return
+    if ready.demo_is_new:
+        output.print("\nDemo accounts (shown once; kept in demo.json in the data directory):")
+        for role in ("owner", "learner"):
+            account = ready.demo[role]
+            output.print(f"  {role:8} {account['identifier']}   {account['password']}")
+    output.print("\nNow ask Gabriel, the mathematics tutor, from another terminal in this folder:\n")
+    output.print(f'  {_program()} ask "{FIRST_QUESTION}"{_data_dir_option(settings)}\n', style="bold", markup=False)
+    output.print("Or about a document of your own:\n")
+    output.print(
+        f'  {_program()} ask --file BOOK.pdf "A question that it answers"{_data_dir_option(settings)}\n', markup=False
+    )
+    output.print("Stop with Ctrl-C.", style="dim")
+
+
+def _program() -> str:
+    """How this very command was called, in words that work again in this folder."""
+    path = Path(sys.argv[0])
+    if path.name == "__main__.py":
+        return f"{shlex.quote(_from_here(Path(sys.executable)))} -m bwenge"
+    found = shutil.which(path.name)
+    is_on_path = found is not None and Path(found).absolute() == path.absolute()
+    from_here = _from_here(path)
+    return path.name if is_on_path and Path(from_here).is_absolute() else shlex.quote(from_here)
+
+
+def _from_here(path: Path) -> str:
+    """The path below this folder, or the whole of it where it lies elsewhere."""
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path.absolute())
+
+
+def _data_dir_option(settings: Settings) -> str:
+    default = Settings.model_fields["data_dir"].default
+    return "" if settings.data_dir == default else f" --data-dir {shlex.quote(str(settings.data_dir))}"

@@ -1,0 +1,43 @@
+"""A feature's routes as an application of their own, and a client that speaks to it without a socket."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from httpx2 import ASGITransport, AsyncClient, Response
+
+from bwenge.kit.db import Database
+from bwenge.kit.http.dependencies import provide
+from bwenge.kit.http.middleware import RequestContext
+from bwenge.kit.http.problems import install_problem_handlers
+from bwenge.kit.identity import TokenVerifier
+
+
+def feature_app(*routers: APIRouter, database: Database, token_verifier: TokenVerifier, services: list[Any]) -> FastAPI:
+    app = FastAPI()
+    install_problem_handlers(app)
+    app.add_middleware(RequestContext)
+    app.state.database = database
+    app.state.token_verifier = token_verifier
+    provide(app.state, *services)
+    for router in routers:
+        app.include_router(router)
+    return app
+
+
+@asynccontextmanager
+async def client_of(app: FastAPI) -> AsyncIterator[AsyncClient]:
+    """An exception that nobody handles is answered with 500, as in service, and stands in the captured log."""
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://bwenge.test") as client:
+        yield client
+
+
+def code_of(response: Response) -> tuple[int, str]:
+    """The status and the problem's code of a refusal."""
+    assert response.headers["content-type"] == "application/problem+json"
+    return response.status_code, response.json()["code"]
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
