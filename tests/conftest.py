@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from uuid import UUID
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
 
@@ -18,6 +19,15 @@ from tests.support.application import Application, open_application
 from tests.support.databases import PASSWORDS, SavepointDatabase, copied_database, role_urls, savepoint_database
 
 pytest_plugins = ["tests.support.skip_gate"]
+
+# A slow moment of the machine is no wrong answer.
+settings.register_profile(
+    "untimed",
+    settings.get_profile(settings.get_current_profile_name()),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("untimed")
 
 CORPUS = Path(__file__).parents[2] / "shared" / "data"
 

@@ -134,7 +134,7 @@ def database_away() -> OperationalError:
 # Laws.
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(max_size=9_000), min_size=1, max_size=30))
 async def test_the_deltas_joined_are_the_stored_answer_whatever_the_persona_says(deltas: list[str]) -> None:
     stage = Stage(answering(*deltas))
@@ -146,7 +146,7 @@ async def test_the_deltas_joined_are_the_stored_answer_whatever_the_persona_says
     assert answers == ([joined(frames)] if joined(frames) else [])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(["a", "", "b" * 5_000]), max_size=40))
 async def test_numbers_rise_by_one_over_every_block(deltas: list[str]) -> None:
     stage = Stage(answering(*deltas))

@@ -229,7 +229,7 @@ def visible(text: str) -> str:
 
 @TOKENIZERS
 @given(blocks=documents(), sizes=SIZES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_chunk_exceeds_its_size_and_its_count_is_true(
     tokenizer: WordTokenizer, blocks: list[Block], sizes: tuple[int, int]
 ) -> None:
@@ -239,7 +239,7 @@ def test_no_chunk_exceeds_its_size_and_its_count_is_true(
 
 @TOKENIZERS
 @given(blocks=documents(), sizes=SIZES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_own_texts_follow_each_other_and_cover_the_document(
     tokenizer: WordTokenizer, blocks: list[Block], sizes: tuple[int, int]
 ) -> None:
@@ -258,7 +258,7 @@ def test_own_texts_follow_each_other_and_cover_the_document(
 
 
 @given(blocks=documents(), sizes=SIZES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_overlap_is_bounded_and_repeats_what_stands_before(blocks: list[Block], sizes: tuple[int, int]) -> None:
     whole = visible(BLOCK_SEPARATOR.join(block.text for block in blocks))
     seen = 0
@@ -274,7 +274,7 @@ def test_the_overlap_is_bounded_and_repeats_what_stands_before(blocks: list[Bloc
 
 
 @given(blocks=documents(), sizes=SIZES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_chunking_is_deterministic(blocks: list[Block], sizes: tuple[int, int]) -> None:
     first, second = (list(chunk_blocks(iter(blocks), WORDS, size=sizes[0], overlap=sizes[1])) for _ in range(2))
     assert first == second

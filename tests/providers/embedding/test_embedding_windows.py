@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bwenge.providers.embedding.base import Tokenizer
@@ -71,13 +71,11 @@ def test_a_limit_below_one_is_refused() -> None:
 
 
 @given(text=TEXTS, max_tokens=st.integers(1, 20))
-@settings(deadline=None)
 def test_windows_of_words_cover_every_piece_and_never_exceed_the_limit(text: str, max_tokens: int) -> None:
     assert_law(text, FakeTokenizer(), max_tokens)
 
 
 @given(text=TEXTS, max_tokens=st.integers(12, 40))
-@settings(deadline=None)
 def test_windows_of_word_pieces_cover_every_piece_and_never_exceed_the_limit(text: str, max_tokens: int) -> None:
     assert_law(text, WORD_PIECES, max_tokens)
 

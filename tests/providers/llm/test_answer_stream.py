@@ -35,7 +35,7 @@ def said(text: object, **more: object) -> dict[str, object]:
     return {"choices": [{"delta": {"content": text}, **more}]}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(CHUNKS.map(json.dumps) | st.text(), max_size=5))
 async def test_whatever_a_server_sends_is_text_an_end_or_a_named_error(items: list[str]) -> None:
     answer = AnswerStream("default")
