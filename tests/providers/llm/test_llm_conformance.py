@@ -103,11 +103,6 @@ async def test_a_delta_is_passed_on_before_the_next_one_exists(build: BuildModel
         assert await anext(events) == TextDelta(TOKENS[1])
 
 
-async def test_an_answer_without_text_is_only_an_end(build: BuildModel) -> None:
-    events = await collect(await build(Script(tokens=())))
-    assert [type(event) for event in events] == [StreamEnd]
-
-
 async def test_a_closed_stream_leaves_the_model_usable(build: BuildModel) -> None:
     model = await build(Script(tokens=TOKENS))
     async with contextlib.aclosing(model.stream(REQUEST)) as events:

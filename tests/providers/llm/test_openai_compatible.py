@@ -198,6 +198,10 @@ class TestTolerance:
         text, _ = await answer(Script(tokens=tuple("Muraho neza"), delay=0.01))
         assert text == "Muraho neza"
 
+    async def test_an_answer_without_text_is_only_an_end(self) -> None:
+        text, end = await answer(Script(tokens=()))
+        assert (text, end.finish_reason, end.completion_tokens) == ("", "stop", 0)
+
     async def test_a_computed_answer_comes_whole(self) -> None:
         text, _ = await answer(Script(answer=last_message))
         assert text == "What is photosynthesis?"
@@ -231,7 +235,7 @@ class TestFaultsBeforeTheFirstToken:
         assert error.retry_after is not None
         assert 60 < error.retry_after <= 90
 
-    @pytest.mark.parametrize("value", ["soon", "nan", "inf", ""])
+    @pytest.mark.parametrize("value", ["soon", "nan", "inf", "", f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT"])
     async def test_an_unreadable_retry_after_is_none(self, value: str) -> None:
         assert (await unavailable(Script(status=429, retry_after=value))).retry_after is None
 
@@ -249,6 +253,12 @@ class TestFaultsBeforeTheFirstToken:
     )
     async def test_a_status_has_its_reason(self, status: int, reason: FailureReason) -> None:
         assert (await unavailable(Script(status=status))).reason is reason
+
+    @pytest.mark.parametrize("status", [400, 422])
+    @pytest.mark.parametrize("param", [["temperature"], {"name": "temperature"}, 7, True])
+    async def test_a_refused_parameter_that_is_no_name_is_a_rejection(self, status: int, param: object) -> None:
+        error = await unavailable(Script(status=status, error={"message": "no", "param": param}))
+        assert error.reason is FailureReason.REJECTED
 
     async def test_a_question_is_not_carried_elsewhere_by_a_redirect(self) -> None:
         async with ModelServer() as elsewhere:
@@ -326,6 +336,11 @@ class TestFaultsAfterTheFirstToken:
         error = await broken(Script(tokens=("a",) * 100_000, delay=0.02), timeouts=StreamTimeouts(whole=0.5))
         assert error.reason is FailureReason.TIMEOUT
 
+    async def test_the_model_that_wrote_the_beginning_is_named(self) -> None:
+        error = await broken(Script(fault=Fault.CUT, fault_after=2))
+        _, end = await answer(Script())
+        assert error.model == end.model
+
 
 class TestClosing:
     async def test_a_closed_stream_closes_the_connection(self) -> None:
@@ -384,7 +399,7 @@ class TestSecrets:
         assert error.__cause__ is None
         assert error.__context__ is None
 
-    async def test_a_failure_is_logged_with_provider_reason_and_duration_only(self) -> None:
+    async def test_a_failure_is_logged_with_provider_reason_cause_and_duration_only(self) -> None:
         with structlog.testing.capture_logs() as logs:
             await broken(Script(tokens=("private answer",), fault=Fault.ERROR, fault_after=1))
         assert len(logs) == 1
@@ -396,6 +411,7 @@ class TestSecrets:
                 "log_level": "warning",
                 "provider": "loopback",
                 "reason": "server_error",
+                "cause": "ServerReportedError",
                 "after_first_token": True,
             }
         ]

@@ -112,6 +112,32 @@ async def test_a_model_that_is_unavailable_too_late_counts_as_broken(
     assert (caught.value.provider, second.asked) == ("first", 0)
 
 
+@pytest.mark.parametrize("steps", [(), (" ", "\n")], ids=["no word", "blanks"])
+async def test_a_model_that_says_nothing_has_not_begun(
+    fallback: OrderedFallback, first: Provider, second: Provider, steps: tuple[str, ...]
+) -> None:
+    first.steps = steps
+    assert [await text(fallback) for _ in range(3)] == ["from the second"] * 3
+    assert (first.asked, second.asked) == (POLICY.threshold, 3)
+
+
+async def test_a_model_that_breaks_off_after_blanks_has_not_begun(fallback: OrderedFallback, first: Provider) -> None:
+    first.steps = ("\n", ModelStreamBroken("first", DOWN))
+    assert await text(fallback) == "from the second"
+
+
+async def test_blanks_before_the_first_word_are_part_of_the_answer(fallback: OrderedFallback, first: Provider) -> None:
+    first.steps = ("\n", " ", "from the first")
+    assert await text(fallback) == "\n from the first"
+
+
+async def test_a_filter_that_stops_an_answer_says_nothing_about_the_provider(second: Provider, clock: Clock) -> None:
+    filtered = ScriptedModel((), name="filtered", finish_reason="content_filter")
+    fallback = OrderedFallback([filtered, second], policy=POLICY, clock=clock)
+    assert [await text(fallback) for _ in range(5)] == ["from the second"] * 5
+    assert len(filtered.requests) == 5
+
+
 async def test_only_the_first_is_asked_for_the_model_that_the_request_names(
     fallback: OrderedFallback, first: Provider, second: Provider
 ) -> None:
@@ -209,6 +235,16 @@ class TestCircuit:
             await text(fallback)
             first.steps = ("from the first",)
             assert await text(fallback) == "from the first"
+
+    async def test_an_answer_that_its_reader_closes_forgets_earlier_failures(
+        self, fallback: OrderedFallback, first: Provider
+    ) -> None:
+        for _ in range(POLICY.threshold + 1):
+            first.down()
+            await text(fallback)
+            first.steps = ("from the first", "and more")
+            async with contextlib.aclosing(fallback.stream(REQUEST)) as events:
+                assert await anext(events) == TextDelta("from the first")
 
     async def test_a_refused_request_says_nothing_about_the_provider(
         self, fallback: OrderedFallback, first: Provider

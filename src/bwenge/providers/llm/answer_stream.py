@@ -31,7 +31,7 @@ class AnswerStream:
 
     def __init__(self, model: str) -> None:
         self.has_text = False
-        self._model = model
+        self.model = model
         self._done = False
         self._finish_reason: FinishReason | None = None
         self._prompt_tokens = 0
@@ -44,7 +44,7 @@ class AnswerStream:
     def end(self) -> StreamEnd:
         return StreamEnd(
             finish_reason=self._finish_reason or "stop",
-            model=self._model,
+            model=self.model,
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._completion_tokens,
         )
@@ -73,7 +73,7 @@ class AnswerStream:
         if chunk.get("error"):
             raise ServerReportedError(_error_status(chunk["error"]))
         if isinstance(chunk.get("model"), str) and chunk["model"]:
-            self._model = _encodable(chunk["model"])
+            self.model = _encodable(chunk["model"])
         self._take_usage(chunk.get("usage"))
         choices = chunk.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):

@@ -109,9 +109,19 @@ class ModelUnavailable(ModelFailure):
 
 
 class ModelStreamBroken(ModelFailure):
-    """The stream failed after its first token, so what was shown is all there is of this answer."""
+    """The stream failed after its first token, so what was shown is all there is of this answer.
+
+    Attributes:
+        model: What wrote that beginning; None where it is not known.
+    """
 
     title: ClassVar[str] = "The language model stopped in the middle of its answer"
+
+    def __init__(
+        self, provider: str, reason: FailureReason, *, retry_after: float | None = None, model: str | None = None
+    ) -> None:
+        super().__init__(provider, reason, retry_after=retry_after)
+        self.model = model
 
 
 class LanguageModel(Protocol):

@@ -1,5 +1,6 @@
 """Several models in order: the next is asked where one cannot begin."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -16,7 +17,6 @@ from bwenge.providers.llm.base import (
     ModelUnavailable,
     StreamEnd,
     StreamEvent,
-    TextDelta,
 )
 
 log = structlog.get_logger(__name__)
@@ -82,7 +82,7 @@ class _Circuit:
 
 
 class OrderedFallback:
-    """Asks each model in turn until one begins to answer.
+    """Asks each model in turn until one begins to answer: until it says something that can be seen.
 
     Only the first model is asked for the model that a request names: the name means something to the provider that
     it was chosen from, and the others answer with their own. A stream that breaks after its first token is not
@@ -112,15 +112,11 @@ class OrderedFallback:
                 failures.append(ModelUnavailable(model.name, FailureReason.SET_ASIDE, retry_after=wait))
                 continue
             wanted = request if position == 0 else replace(request, model=None)
-            begun = False
             try:
                 async with contextlib.aclosing(self._attempt(model, circuit, request=wanted)) as events:
                     async for event in events:
-                        begun = True
                         yield event
             except ModelUnavailable as failure:
-                if begun:
-                    raise ModelStreamBroken(model.name, failure.reason, retry_after=failure.retry_after) from None
                 failures.append(failure)
             else:
                 return
@@ -129,19 +125,34 @@ class OrderedFallback:
     async def _attempt(
         self, model: LanguageModel, circuit: _Circuit, *, request: ChatRequest
     ) -> AsyncGenerator[StreamEvent, None]:
+        """One model's stream, and its circuit told how that went.
+
+        Raises:
+            ModelUnavailable: Nothing was yielded.
+            ModelStreamBroken: Something was.
+        """
         circuit.begin()
+        has_begun = False
         try:
-            async with contextlib.aclosing(model.stream(request)) as events:
+            async with contextlib.aclosing(_from_first_word(model, request)) as events:
                 async for event in events:
-                    if isinstance(event, TextDelta):
-                        circuit.settle()
-                    elif isinstance(event, StreamEnd):
+                    if isinstance(event, StreamEnd):
                         circuit.succeed()
+                    else:
+                        circuit.settle()
+                    has_begun = True
                     yield event
-        except (ModelUnavailable, ModelStreamBroken) as failure:
+        except ModelFailure as failure:
             aside = circuit.fail(failure, self._clock())
             if aside:
                 log.warning("llm_provider_set_aside", provider=model.name, reason=failure.reason.value, seconds=aside)
+            if has_begun and not isinstance(failure, ModelStreamBroken):
+                raise ModelStreamBroken(model.name, failure.reason, retry_after=failure.retry_after) from None
+            raise
+        except (GeneratorExit, asyncio.CancelledError):
+            if has_begun:
+                # The reader went away from a model that was answering.
+                circuit.succeed()
             raise
         finally:
             circuit.settle()
@@ -154,3 +165,36 @@ class OrderedFallback:
             retry_after=min(waits, default=None),
             failures=tuple(failures),
         )
+
+
+async def _from_first_word(model: LanguageModel, request: ChatRequest) -> AsyncGenerator[StreamEvent, None]:
+    """The stream, given out from its first visible text on: before that, nobody has seen anything of it.
+
+    Raises:
+        ModelUnavailable: Also where the model ended or broke off without a word.
+        ModelStreamBroken
+    """
+    blank: list[StreamEvent] | None = []
+    try:
+        async with contextlib.aclosing(model.stream(request)) as events:
+            async for event in events:
+                if blank is not None:
+                    blank.append(event)
+                    if isinstance(event, StreamEnd):
+                        raise ModelUnavailable(model.name, _reason_of_silence(event))
+                    if event.text.isspace():
+                        continue
+                    early, blank = blank, None
+                    for held in early:
+                        yield held
+                else:
+                    yield event
+    except ModelStreamBroken as failure:
+        if blank is None:
+            raise
+        raise ModelUnavailable(model.name, failure.reason, retry_after=failure.retry_after) from failure
+
+
+def _reason_of_silence(end: StreamEnd) -> FailureReason:
+    """A filter speaks of this question alone; a model that says nothing else will say nothing again."""
+    return FailureReason.REJECTED if end.finish_reason == "content_filter" else FailureReason.INVALID_RESPONSE

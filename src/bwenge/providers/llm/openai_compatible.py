@@ -45,8 +45,6 @@ _STATUS_REASONS = {
     429: FailureReason.RATE_LIMITED,
 }
 
-_STREAM_FAILURES = (openai.APIError, httpx2.HTTPError, TimeoutError, InvalidResponse, ServerReportedError)
-
 
 @dataclass(frozen=True)
 class ProviderConfig:
@@ -123,18 +121,20 @@ class OpenAICompatible:
         started = time.monotonic()
         answer = AnswerStream(model=request.model or self._model)
         failure: ModelFailure | None = None
+        cause = ""
         try:
             async with contextlib.aclosing(self._deltas(request, answer)) as deltas:
                 async for text in deltas:
                     yield TextDelta(text)
-        except _STREAM_FAILURES as error:
+        except Exception as error:  # noqa: BLE001  # a server can make the SDK trip over anything, and the next one is sound
             if not answer.is_complete:
-                failure = self._failure(error, answer)
+                failure, cause = self._failure(error, answer), type(error).__name__
         if failure is not None:
             log.warning(
                 "llm_provider_failed",
                 provider=self.name,
                 reason=failure.reason.value,
+                cause=cause,
                 after_first_token=answer.has_text,
                 duration=round(time.monotonic() - started, 3),
             )
@@ -143,7 +143,7 @@ class OpenAICompatible:
         yield answer.end()
 
     async def _deltas(self, request: ChatRequest, answer: AnswerStream) -> AsyncGenerator[str, None]:
-        """Text as it comes; returns when the body ends, and raises one of `_STREAM_FAILURES`."""
+        """Text as it comes; returns when the body ends, and raises what the SDK or the body gives occasion for."""
         clock = asyncio.get_running_loop().time
         started = clock()
         last_moment = started + self._timeouts.whole
@@ -160,7 +160,7 @@ class OpenAICompatible:
                     text = await answer.next_text(events)
             if not answer.is_complete:
                 raise InvalidResponse("the body ended before the answer did")
-            with contextlib.suppress(*_STREAM_FAILURES):
+            with contextlib.suppress(Exception):  # the answer is whole, whatever comes behind it
                 async with asyncio.timeout(_DRAIN_SECONDS):
                     async for _ in events:
                         pass
@@ -176,9 +176,11 @@ class OpenAICompatible:
             try:
                 opened = await stack.enter_async_context(completions.create(**parameters))
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                if error.param not in _ADAPTABLE_PARAMETERS & parameters.keys():
+                refused = error.param
+                # What the server wrote there may be any JSON.
+                if not isinstance(refused, str) or refused not in _ADAPTABLE_PARAMETERS & parameters.keys():
                     raise
-                self._refused.add((parameters["model"], error.param))
+                self._refused.add((parameters["model"], refused))
             else:
                 response: httpx2.Response = opened.http_response
                 return response
@@ -197,8 +199,10 @@ class OpenAICompatible:
         return {"model": model, "messages": messages, "stream": True, **parameters}
 
     def _failure(self, error: BaseException, answer: AnswerStream) -> ModelFailure:
-        kind = ModelStreamBroken if answer.has_text else ModelUnavailable
-        return kind(self.name, _reason(error), retry_after=_retry_after(error))
+        reason, retry_after = _reason(error), _retry_after(error)
+        if answer.has_text:
+            return ModelStreamBroken(self.name, reason, retry_after=retry_after, model=answer.model)
+        return ModelUnavailable(self.name, reason, retry_after=retry_after)
 
     async def _bound_body(self, response: httpx2.Response) -> None:
         if response.headers.get("content-encoding", "identity").lower() != "identity":
@@ -257,9 +261,11 @@ def _reason(error: BaseException) -> FailureReason:
         return _status_reason(error.status)
     if isinstance(error, TimeoutError | openai.APITimeoutError | httpx2.TimeoutException):
         return FailureReason.TIMEOUT
-    if isinstance(error, InvalidResponse | httpx2.SSEError | httpx2.DecodingError):
+    if isinstance(error, httpx2.SSEError | httpx2.DecodingError):
         return FailureReason.INVALID_RESPONSE
-    return FailureReason.CONNECTION
+    if isinstance(error, openai.APIError | httpx2.HTTPError):
+        return FailureReason.CONNECTION
+    return FailureReason.INVALID_RESPONSE
 
 
 def _retry_after(error: BaseException) -> float | None:
@@ -272,7 +278,7 @@ def _retry_after(error: BaseException) -> float | None:
     except ValueError:
         try:
             moment = email.utils.parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=dt.UTC)
