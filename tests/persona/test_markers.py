@@ -54,6 +54,18 @@ def test_text_without_code_holds_exactly_the_markers_that_were_recorded(text: st
     assert set(used) <= set(VALID)
 
 
+@given(text=ANY_TEXT.filter(lambda text: not re.search("```|~~~", text)))
+def test_without_a_code_block_an_invented_number_stands_at_most_as_an_index(text: str) -> None:
+    output, used = filtered(text)
+    invented = {
+        match[0]
+        for match in MARKER.finditer(output)
+        if len(match[0]) <= MAX_HELD and not re.search(r"(?:[^\W_]|[_)'\"\]])\Z", output[: match.start()])
+    }
+    assert invented <= {f"[{number}]" for number in used}
+    assert set(used) <= set(VALID)
+
+
 @given(text=ANY_TEXT.filter(lambda text: not set(text) & set("[【")))
 def test_text_without_opening_brackets_passes_unchanged_and_at_once(text: str) -> None:
     markers = MarkerFilter(VALID)
@@ -145,8 +157,27 @@ def test_markers_count_again_after_code() -> None:
     assert filtered("```\na[10]\n```\nso [2][8]\n`x[9]` [1]") == ("```\na[10]\n```\nso [2]\n`x[9]` [1]", (2, 1))
 
 
-def test_a_stray_backtick_hides_markers_on_its_own_line_only() -> None:
-    assert filtered("n`iki\nigisubizo [1][9]") == ("n`iki\nigisubizo [1]", (1,))
+@pytest.mark.parametrize(
+    ("text", "expected", "used"),
+    [
+        ("L`eau devient du sucre [1]. Le carbone aussi [9].", "L`eau devient du sucre [1]. Le carbone aussi .", (1,)),
+        ("n`iki\nigisubizo [1][9]", "n`iki\nigisubizo [1]", (1,)),
+        ("he said ``yes'' [2, 9]", "he said ``yes'' [2]", (2,)),
+        ("as `[1]` or `[9]` says", "as `[1]` or `` says", (1,)),
+        ("`so [1, 2]` and `x[9][2]`", "`so [1][2]` and `x[9][2]`", (1, 2)),
+    ],
+)
+def test_a_backtick_hides_no_marker(text: str, expected: str, used: tuple[int, ...]) -> None:
+    assert filtered(text) == (expected, used)
+
+
+@pytest.mark.parametrize(
+    "text", [" " * 1_000_000 + "x", "[" + " " * 1_000_000, "[1, " * 250_000], ids=["blanks", "open", "many"]
+)
+def test_cleaning_takes_no_longer_than_reading(text: str) -> None:
+    """A pattern that tried every blank of the first anew would take hours."""
+    assert remove_markers(text) == text
+    assert disarm_markers(text) == text
 
 
 def test_a_marker_goes_out_with_its_closing_bracket() -> None:

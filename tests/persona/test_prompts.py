@@ -121,6 +121,30 @@ def test_history_is_cut_to_the_last_messages_that_fit_and_begins_with_the_learne
     assert [message.content[0] for message in kept] == ["c", "d"]
 
 
+def test_history_that_does_not_fit_is_not_even_read() -> None:
+    nested = "[" * 300_000 + "1" + "]1" * 300_000
+    assert recent_history([HistoryMessage("user", "Why?"), HistoryMessage("assistant", nested)]) == ()
+
+
+def test_a_fence_behind_a_long_run_of_blanks_takes_no_longer_than_reading() -> None:
+    text = "<" + " " * 1_000_000 + "x"
+    assert disarm(text) == text
+
+
+def test_an_unanswered_question_is_left_out_so_that_roles_take_turns() -> None:
+    history = [
+        HistoryMessage("user", "Lost?"),
+        HistoryMessage("user", "Why?"),
+        HistoryMessage("assistant", "Light."),
+        HistoryMessage("assistant", "Water."),
+        HistoryMessage("user", "Cut off?"),
+    ]
+    assert [(kept.role, kept.content) for kept in recent_history(history)] == [
+        ("user", "Why?"),
+        ("assistant", "Water."),
+    ]
+
+
 def test_markers_of_earlier_turns_are_taken_out() -> None:
     kept = recent_history([HistoryMessage("user", "Why?"), HistoryMessage("assistant", "Light [1]. Water [2].")])
     assert kept[1].content == "Light. Water."

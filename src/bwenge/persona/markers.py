@@ -1,13 +1,15 @@
 """Citation markers in a stream of text: `[1]` stays when source 1 exists, invented numbers vanish.
 
 A marker is a bracket that holds nothing but numbers: `[1]`, `[1, 3]`, `[2-4]`, or the lenticular `【1】` that some
-models write, also with a dagger and a place after the number. Every other bracket is text, and so is everything in
-Markdown code, where `a[10]` is an index.
+models write, also with a dagger and a place after the number. Every other bracket is text, and so is everything in a
+Markdown code block. In inline code only an index is text, as in `a[10]`: a backtick that nothing closes is an
+apostrophe or a quotation mark, and the rest of its line is no code at all.
 """
 
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Final
 
 MAX_HELD = 32
@@ -21,7 +23,9 @@ _NUMBER = r"[0-9]+"
 _NUMBERS = re.compile(rf"[{_BLANK}]*{_NUMBER}(?:[{_BLANK}]*[,;\u2013-][{_BLANK}]*{_NUMBER})*[{_BLANK}]*")
 _SPAN = re.compile(rf"({_NUMBER})(?:[{_BLANK}]*[\u2013-][{_BLANK}]*({_NUMBER}))?")
 _ANYWHERE = re.compile(rf"\[{_NUMBERS.pattern}\]|【{_NUMBERS.pattern}(?:{_DAGGER}[^][【】\n]*)?】")
-_BLANK_BEFORE = re.compile(rf"[{_BLANK}]*(?:{_ANYWHERE.pattern})")
+# Tried at the first blank of a run only: at each of them, a long run would take quadratic time.
+_BLANK_BEFORE = re.compile(rf"(?:(?<![{_BLANK}])[{_BLANK}]++)?(?:{_ANYWHERE.pattern})")
+_MAY_BE_INDEXED: Final = frozenset("_)]'\"")
 
 
 def remove_markers(text: str) -> str:
@@ -58,6 +62,7 @@ class MarkerFilter:
         self._last = ""
         # The output ends with an opening bracket and what could go on as a marker, as in "[[7]1]" once the 7 is met.
         self._tail_is_open = False
+        self._follows_marker = False
         self._swallows_blank = False
 
     @property
@@ -98,10 +103,21 @@ class MarkerFilter:
         if self._swallows_blank and character == " ":
             self._swallows_blank = False
             return ""
-        if character in _CLOSER and not self._code.is_code_before(character):
+        if character in _CLOSER and not self._is_code(character):
             self._held = character
             return ""
         return self._emit(character)
+
+    def _is_code(self, bracket: str) -> bool:
+        """Whether the bracket that comes now belongs to code, whatever stands in it."""
+        match self._code.before(bracket):
+            case CodeKind.BLOCK:
+                return True
+            case CodeKind.INLINE:
+                is_indexed = self._last.isalnum() or self._last in _MAY_BE_INDEXED
+                return is_indexed and not self._follows_marker
+            case None:
+                return False
 
     def _settle(self, marker: str) -> str:
         inner = marker[1:-1].split(_DAGGER, maxsplit=1)[0]
@@ -110,7 +126,9 @@ class MarkerFilter:
         numbers = self._known_numbers(inner)
         if numbers:
             self._used.update(dict.fromkeys(numbers))
-            return self._emit("".join(f"[{number}]" for number in numbers))
+            written = self._emit("".join(f"[{number}]" for number in numbers))
+            self._follows_marker = True
+            return written
         if self._tail_is_open:
             # Without these brackets the text on both sides would join to another marker.
             return self._emit(marker[0] + marker[-1])
@@ -129,8 +147,14 @@ class MarkerFilter:
             self._code.read(text)
             self._last = text[-1]
             self._tail_is_open = False
+            self._follows_marker = False
             self._swallows_blank = False
         return text
+
+
+class CodeKind(Enum):
+    BLOCK = auto()
+    INLINE = auto()  # as far as can be told before its line ends
 
 
 @dataclass(slots=True)
@@ -144,11 +168,13 @@ class _CodeTracker:
     _run_starts_line: bool = False
     _is_line_start: bool = True
 
-    def is_code_before(self, character: str) -> bool:
-        """Whether `character`, which is not read yet, would be code."""
+    def before(self, character: str) -> CodeKind | None:
+        """What kind of code `character`, which is not read yet, would be."""
         if self._run and character != self._run[0]:
             self._end_run()
-        return bool(self._fence or self._inline)
+        if self._fence:
+            return CodeKind.BLOCK
+        return CodeKind.INLINE if self._inline else None
 
     def read(self, text: str) -> None:
         for character in text:

@@ -20,7 +20,7 @@ _CHARACTERS_PER_TOKEN: Final = 3
 """On the safe side: about 4 in English, 3 in French, and fewer in Kinyarwanda and Swahili with most tokenizers."""
 
 _FENCE = re.compile(
-    r"<(?=\s*/?\s*(?:source|question)\b)|<(?=\|)|(?<=\|)>|<(?=/?(?:s|system|im_start|im_end)>)", re.IGNORECASE
+    r"<(?=\s*+/?\s*+(?:source|question)\b)|<(?=\|)|(?<=\|)>|<(?=/?(?:s|system|im_start|im_end)>)", re.IGNORECASE
 )
 _INSTRUCTION_TAG = re.compile(r"\[(/?(?:INST|SYS))\]", re.IGNORECASE)
 _LANGUAGES: Final = {"en": "English", "fr": "French", "rw": "Kinyarwanda", "sw": "Swahili"}
@@ -68,17 +68,21 @@ def chat_request(
 
 
 def recent_history(history: Sequence[HistoryMessage], *, max_tokens: int = HISTORY_TOKENS) -> tuple[ChatMessage, ...]:
-    """The last messages that fit, beginning with a learner's.
+    """The last exchanges that fit: a learner's message and its answer in turn, as the templates of many models demand.
 
-    The numbers in earlier answers meant the sources of their own turn, so they are taken out.
+    A question that was never answered is left out. The numbers in earlier answers meant the sources of their own turn,
+    so they are taken out.
     """
     budget = max_tokens * _CHARACTERS_PER_TOKEN
     kept: list[ChatMessage] = []
     for message in reversed(history):
-        content = disarm(remove_markers(message.content))
-        budget -= len(content)
+        if message.role != ("user" if kept and kept[-1].role == "assistant" else "assistant"):
+            continue
+        # Before it is cleaned, which takes longer the longer it is.
+        budget -= len(message.content)
         if budget < 0:
             break
+        content = disarm(remove_markers(message.content))
         if content.strip():
             kept.append(ChatMessage(message.role, content))
     while kept and kept[-1].role == "assistant":
