@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,6 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from bwenge.kit.errors import BwengeError, Unavailable
+from bwenge.kit.identity import Principal, Role
 from bwenge.persona.contract import Reply, ReplyAnimation, ReplyDelta, ReplyEvent, ReplyRequest
 from tests.support.application import Application, Person
 from tests.support.databases import SavepointDatabase
@@ -164,7 +166,7 @@ async def test_no_proxy_holds_a_stream_back_and_no_cache_keeps_it(
 
 
 @pytest.mark.parametrize(
-    ("failure", "code"), [(Unavailable("The model is away"), "unavailable"), (RuntimeError("ibanga"), "internal")]
+    ("failure", "code"), [(Unavailable("The model is away"), "model_unavailable"), (RuntimeError("ibanga"), "internal")]
 )
 async def test_a_stream_that_fails_ends_with_an_error_and_the_turns_end(
     application: Application, owner: Person, persona_id: UUID, failure: Exception, code: str
@@ -215,6 +217,43 @@ async def test_an_answer_that_broke_is_an_event_all_the_same(
         payload = await connection.scalar(text("SELECT payload FROM analytics_events"))
     facts = {"grounded": False, "model": "m", "language": "en", "citations": 0, "finish_reason": "error"}
     assert payload == facts
+
+
+@pytest.mark.parametrize(
+    ("items", "finish_reason"),
+    [
+        ([ReplyAnimation("thinking"), ReplyDelta("It "), ReplyDelta("is")], "cancelled"),
+        ([ReplyDelta("It "), RuntimeError("ibanga")], "error"),
+    ],
+)
+async def test_what_was_shown_is_an_event_although_its_reader_never_saw_the_end(
+    application: Application,
+    owner: Person,
+    persona_id: UUID,
+    database: SavepointDatabase,
+    items: list[ReplyEvent | Exception],
+    finish_reason: str,
+) -> None:
+    script(application, *items)
+    principal = Principal(user_id=owner.user_id, org_id=owner.org_id, role=Role.OWNER)
+    request = ReplyRequest(owner.org_id, persona_id, "What is the fare?")
+    with suppress(RuntimeError):
+        async with aclosing(application.platform.answers.stream(principal, request)) as events:
+            async for event in events:
+                if finish_reason == "cancelled" and isinstance(event, ReplyDelta):
+                    break
+    async with database.superuser() as connection:
+        payloads = (await connection.scalars(text("SELECT payload FROM analytics_events"))).all()
+    assert payloads == [{"finish_reason": finish_reason}]
+
+
+async def test_what_nobody_saw_anything_of_is_no_event(
+    application: Application, owner: Person, persona_id: UUID, database: SavepointDatabase
+) -> None:
+    script(application, ReplyAnimation("thinking"), Unavailable())
+    await respond(application, owner, persona_id)
+    async with database.superuser() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM analytics_events")) == 0
 
 
 async def test_what_was_said_is_kept_nowhere(

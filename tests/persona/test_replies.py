@@ -72,20 +72,32 @@ def replies(
     )
 
 
-async def events_of(service: PersonaReplies, question: str, *history: HistoryMessage) -> list[ReplyEvent]:
-    async with aclosing(service.stream(ReplyRequest(ORG_ID, PERSONA_ID, question, history))) as events:
+async def events_of(
+    service: PersonaReplies, question: str, *history: HistoryMessage, is_streamed: bool = True
+) -> list[ReplyEvent]:
+    request = ReplyRequest(ORG_ID, PERSONA_ID, question, history, is_streamed=is_streamed)
+    async with aclosing(service.stream(request)) as events:
         return [event async for event in events]
 
 
-async def reply_of(service: PersonaReplies, question: str, *history: HistoryMessage) -> Reply:
+async def reply_of(service: PersonaReplies, question: str, *history: HistoryMessage, is_streamed: bool = True) -> Reply:
     """The last event, after the facts that hold of every stream."""
-    events = await events_of(service, question, *history)
+    events = await events_of(service, question, *history, is_streamed=is_streamed)
     reply = events[-1]
     assert isinstance(reply, Reply)
     assert sum(isinstance(event, Reply) for event in events) == 1
     assert "".join(event.text for event in events if isinstance(event, ReplyDelta)) == reply.text
     assert events[0] == ReplyAnimation("thinking")
     assert [citation.marker for citation in reply.citations] == sorted({c.marker for c in reply.citations})
+    said = ""
+    told = []
+    for event in events:
+        if isinstance(event, ReplyDelta):
+            said += event.text
+            assert all(f"[{citation.marker}]" in event.text for citation in event.citations)
+            told += event.citations
+    assert said == reply.text
+    assert sorted(told, key=lambda citation: citation.marker) == list(reply.citations)
     return reply
 
 
@@ -182,7 +194,14 @@ async def test_the_threshold_of_the_persona_decides() -> None:
 
 async def test_a_model_that_declines_shows_the_refusal_and_no_part_of_its_word() -> None:
     reply = await reply_of(replies(scripted("NOT_", "IN_SOU", "RCES", " because")), SUPPORTED)
-    assert (reply.text, reply.grounded, reply.model) == (abstention("en"), False, "scripted")
+    assert (reply.text, reply.grounded, reply.model) == (abstention("en"), False, "scripted-1")
+    assert reply.usage.completion_tokens > 0
+
+
+async def test_a_model_that_declines_and_talks_on_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bwenge.persona.model_answer._DECLINED_SECONDS", 0.01)
+    reply = await reply_of(replies(scripted(DECLINED, asyncio.Event(), "never")), SUPPORTED)
+    assert (reply.text, reply.grounded) == (abstention("en"), False)
 
 
 async def test_an_answer_that_ends_by_declining_keeps_what_was_said() -> None:
@@ -215,6 +234,29 @@ async def test_an_answer_without_markers_gets_that_of_the_source_that_says_it() 
 async def test_an_answer_that_no_source_says_is_not_called_grounded() -> None:
     reply = await reply_of(replies(scripted("Volcanoes erupt when magma rises.")), SUPPORTED)
     assert (reply.text, reply.grounded, reply.citations) == ("Volcanoes erupt when magma rises.", False, ())
+
+
+async def test_an_answer_that_no_source_says_and_nobody_has_seen_is_withheld() -> None:
+    model = scripted("Volcanoes ", "erupt when magma rises.")
+    reply = await reply_of(replies(model, fallback_text="Ask your teacher."), SUPPORTED, is_streamed=False)
+    assert (reply.text, reply.grounded, reply.citations) == ("Ask your teacher.", False, ())
+    assert reply.usage.completion_tokens > 0
+
+
+async def test_an_answer_that_nobody_reads_along_is_given_whole() -> None:
+    reply = await reply_of(replies(scripted("Sugar", " [1] and [2].")), SUPPORTED, is_streamed=False)
+    assert (reply.text, reply.grounded) == ("Sugar [1] and [2].", True)
+
+
+async def test_what_an_open_persona_knows_is_not_withheld() -> None:
+    model = scripted("Volcanoes erupt when magma rises.")
+    reply = await reply_of(replies(model, answer_mode="open"), SUPPORTED, is_streamed=False)
+    assert reply.text == "Volcanoes erupt when magma rises."
+
+
+async def test_a_broken_stream_names_the_model_that_wrote_its_beginning() -> None:
+    broken = ModelStreamBroken("scripted", FailureReason.CONNECTION, model="gemma")
+    assert (await reply_of(replies(scripted("Sugar [1]", broken)), SUPPORTED)).model == "gemma"
 
 
 async def test_an_open_persona_may_answer_without_support_and_without_sources() -> None:

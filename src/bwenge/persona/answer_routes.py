@@ -11,7 +11,7 @@ import structlog
 from fastapi import APIRouter, Depends, Header
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from bwenge.kit.errors import BwengeError
+from bwenge.kit.errors import BwengeError, Unavailable
 from bwenge.kit.http.dependencies import provided
 from bwenge.kit.http.problems import problems
 from bwenge.kit.http.security import CurrentPrincipal
@@ -115,8 +115,9 @@ class _Frames:
         return self._finished(event)
 
     def broken(self, error: BwengeError) -> list[str]:
-        """The end of a turn that has no reply."""
-        return [self._error(error.code, error.detail), self._ended("error", usage=asdict(Usage()))]
+        """The end of a turn that has no reply, under one of the protocol's codes."""
+        code = ModelUnavailable.code if isinstance(error, Unavailable) else BwengeError.code
+        return [self._error(code, error.detail), self._ended("error", usage=asdict(Usage()))]
 
     def _error(self, code: str, message: str) -> str:
         return self._numbered("error", turn_id=self._turn_id, code=code, message=message)

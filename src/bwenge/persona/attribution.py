@@ -1,5 +1,10 @@
 """The source of an answer that came without a marker, as small models write them."""
 
+import asyncio
+
+import numpy as np
+from numpy.typing import NDArray
+
 from bwenge.persona.evidence import Evidence
 from bwenge.persona.lexical import QuestionTerms, content_terms
 from bwenge.providers.embedding.base import Embedder
@@ -17,8 +22,12 @@ async def attributed_marker(answer: str, evidence: Evidence, *, embedder: Embedd
     if not evidence.hits:
         return None
     vector = await embedder.embed_query(answer[:_LONGEST_COMPARED])
+    return await asyncio.to_thread(_best_match, answer[:_LONGEST_COMPARED], vector, evidence)
+
+
+def _best_match(answer: str, vector: NDArray[np.float32], evidence: Evidence) -> int | None:
     texts = [frozenset(content_terms(hit.text, evidence.language)) for hit in evidence.hits]
-    weighed = QuestionTerms(content_terms(answer[:_LONGEST_COMPARED], evidence.language), texts)
+    weighed = QuestionTerms(content_terms(answer, evidence.language), texts)
     cosines = [0.0] * len(evidence.hits)
     for candidate in evidence.candidates:
         index = candidate.sentence.hit

@@ -36,12 +36,17 @@ class HistoryMessage:
 
 @dataclass(frozen=True, slots=True)
 class ReplyRequest:
-    """A question to a persona. The history is older first and does not hold the question itself."""
+    """A question to a persona. The history is older first and does not hold the question itself.
+
+    `is_streamed` says that somebody reads along. Where nobody does, nothing has been shown before the end, so that an
+    answer which turns out to be unsupported can still be withheld.
+    """
 
     org_id: UUID
     persona_id: UUID
     question: str
     history: tuple[HistoryMessage, ...] = ()
+    is_streamed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ReplyDelta:
+    """A piece of the answer, and the citations whose markers appear in it for the first time."""
+
     text: str
+    citations: tuple[Citation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +87,10 @@ class Reply:
     """The finished answer, always the last event of a stream.
 
     `text` equals the joined deltas to the byte. `grounded` is false, and `citations` empty, when no source supports the
-    answer: `text` is then the persona's fallback text, a courtesy, or what a model said on its own in open mode.
-    `finish_reason` "error" means that the model's
-    stream broke after the first delta: `text` is then what was seen until that moment, and `error_code` says why.
+    answer: `text` is then the persona's fallback text, a courtesy, what a model said on its own in open mode, or, where
+    somebody read along, what it had said when its end showed that no source says the same. `finish_reason` "error"
+    means that the model's stream broke after the first delta: `text` is then what was seen until that moment, and
+    `error_code` says why.
     """
 
     text: str

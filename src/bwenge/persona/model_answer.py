@@ -1,8 +1,10 @@
 """A language model's answer as it may be shown: without the word that declines and without invented markers."""
 
-from collections.abc import AsyncGenerator, Collection
-from contextlib import aclosing
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 from bwenge.persona.contract import ReplyFinish, Usage
 from bwenge.persona.declining import DeclineGate
@@ -11,10 +13,23 @@ from bwenge.providers.llm.base import (
     ChatRequest,
     FailureReason,
     LanguageModel,
+    ModelFailure,
     ModelStreamBroken,
     ModelUnavailable,
     StreamEnd,
+    StreamEvent,
 )
+
+_DECLINED_SECONDS: Final = 2.0
+"""How long a model that has declined is given to end: its end names it and counts its tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPiece:
+    """Text, and the markers that appear in it for the first time."""
+
+    text: str
+    markers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +45,7 @@ class AnswerEnd:
 
 async def stream_answer(
     model: LanguageModel, request: ChatRequest, *, markers: Collection[int]
-) -> AsyncGenerator[str | AnswerEnd, None]:
+) -> AsyncGenerator[AnswerPiece | AnswerEnd, None]:
     """Pieces of text, the first of which begins with something visible, then one `AnswerEnd`.
 
     An answer of which nothing is yielded before its end is one that the model declined to give.
@@ -46,20 +61,32 @@ async def stream_answer(
                 if isinstance(event, StreamEnd):
                     end = event
                     break
-                if text := screen.pass_on(event.text):
-                    yield text
+                if piece := screen.pass_on(event.text):
+                    yield piece
                 if screen.is_declined:
+                    end = await _end_of(events)
                     break
     except ModelStreamBroken as failure:
         if not screen.has_begun:
             raise ModelUnavailable(failure.provider, failure.reason, retry_after=failure.retry_after) from failure
-        yield AnswerEnd(screen.used, request.model or model.name, finish_reason="error", error_code=failure.code)
+        written_by = failure.model or request.model or model.name
+        yield AnswerEnd(screen.used, written_by, finish_reason="error", error_code=failure.code)
         return
-    if text := screen.finish():
-        yield text
+    if piece := screen.finish():
+        yield piece
     if not (screen.has_begun or screen.is_declined):
         raise ModelUnavailable(model.name, FailureReason.INVALID_RESPONSE)
     yield _ended(end, screen, name=request.model or model.name)
+
+
+async def _end_of(events: AsyncIterator[StreamEvent]) -> StreamEnd | None:
+    """The end of an answer whose rest nobody wants; None where the model talks on or breaks off."""
+    with suppress(TimeoutError, ModelFailure):
+        async with asyncio.timeout(_DECLINED_SECONDS):
+            async for event in events:
+                if isinstance(event, StreamEnd):
+                    return event
+    return None
 
 
 def _ended(end: StreamEnd | None, screen: "_Screen", *, name: str) -> AnswerEnd:
@@ -77,6 +104,7 @@ class _Screen:
     def __init__(self, markers: Collection[int]) -> None:
         self._gate = DeclineGate()
         self._filter = MarkerFilter(markers)
+        self._told = 0
         self.has_begun = False
 
     @property
@@ -87,14 +115,18 @@ class _Screen:
     def used(self) -> tuple[int, ...]:
         return self._filter.used
 
-    def pass_on(self, delta: str) -> str:
+    def pass_on(self, delta: str) -> AnswerPiece | None:
         return self._visible(self._filter.feed(self._gate.feed(delta)))
 
-    def finish(self) -> str:
+    def finish(self) -> AnswerPiece | None:
         return self._visible(self._filter.feed(self._gate.finish()) + self._filter.finish())
 
-    def _visible(self, text: str) -> str:
+    def _visible(self, text: str) -> AnswerPiece | None:
         if not self.has_begun:
             text = text.lstrip()
-        self.has_begun = self.has_begun or bool(text)
-        return text
+        if not text:
+            return None
+        self.has_begun = True
+        new = self.used[self._told :]
+        self._told += len(new)
+        return AnswerPiece(text, new)

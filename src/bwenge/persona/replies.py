@@ -53,6 +53,11 @@ class _Turn:
     evidence: Evidence
     support: Support
 
+    @property
+    def may_be_withheld(self) -> bool:
+        """Whether nobody has seen the answer yet, of a persona that only says what its sources do."""
+        return self.settings.answer_mode == "grounded" and not self.request.is_streamed
+
 
 class PersonaReplies:
     """`persona.contract.Replies` by a language model where there is one, else in the material's own sentences.
@@ -136,31 +141,39 @@ class PersonaReplies:
             history=turn.request.history,
             language=turn.evidence.language,
         )
-        said: list[str] = []
+        said: list[ReplyDelta] = []
         async with aclosing(stream_answer(model, request, markers=range(1, len(hits) + 1))) as pieces:
             async for piece in pieces:
                 if isinstance(piece, AnswerEnd):
                     async for event in self._finished(turn, said, end=piece):
                         yield event
                     return
-                if not said:
+                if turn.request.is_streamed and not said:
                     yield ReplyAnimation("explaining")
-                said.append(piece)
-                yield ReplyDelta(piece)
+                said.append(self._delta(piece.text, piece.markers, turn))
+                if turn.request.is_streamed:
+                    yield said[-1]
 
-    async def _finished(self, turn: _Turn, said: list[str], *, end: AnswerEnd) -> AsyncGenerator[ReplyEvent, None]:
+    async def _finished(
+        self, turn: _Turn, said: list[ReplyDelta], *, end: AnswerEnd
+    ) -> AsyncGenerator[ReplyEvent, None]:
         """The last events of a model's answer; one without any marker gets that of the source that says the same."""
-        if not said:
-            for event in _abstaining(turn, model=end.model, usage=end.usage):
-                yield event
-            return
-        text, used = "".join(said), end.markers
-        if turn.support.is_enough and not used and end.error_code is None:
+        text, used = "".join(delta.text for delta in said), end.markers
+        unseen = [] if turn.request.is_streamed else list(said)
+        if said and turn.support.is_enough and not used and end.error_code is None:
             marker = await attributed_marker(text, turn.evidence, embedder=self._embedder)
             if marker is not None:
                 used = (marker,)
-                yield ReplyDelta(f" [{marker}]")
-                text = f"{text} [{marker}]"
+                unseen.append(self._delta(f" [{marker}]", used, turn))
+                text += unseen[-1].text
+        if not said or (not used and end.error_code is None and turn.may_be_withheld):
+            for event in _abstaining(turn, model=end.model, usage=end.usage):
+                yield event
+            return
+        if not turn.request.is_streamed:
+            yield ReplyAnimation("explaining")
+        for delta in unseen:
+            yield delta
         yield self._reply(turn, text, end=end, used=used)
 
     def _extracted(self, turn: _Turn) -> Iterator[ReplyEvent]:
@@ -170,11 +183,16 @@ class PersonaReplies:
             return
         yield ReplyAnimation("explaining")
         said: list[str] = []
-        for delta in extractive.deltas(statements):
-            said.append(delta)
-            yield ReplyDelta(delta)
-        used = tuple({statement.marker for statement in statements})
-        yield self._reply(turn, "".join(said), end=AnswerEnd(used, EXTRACTIVE_MODEL), used=used)
+        used: dict[int, None] = {}
+        for statement, text in zip(statements, extractive.deltas(statements), strict=True):
+            new = () if statement.marker in used else (statement.marker,)
+            used.update(dict.fromkeys(new))
+            said.append(text)
+            yield self._delta(text, new, turn)
+        yield self._reply(turn, "".join(said), end=AnswerEnd(tuple(used), EXTRACTIVE_MODEL), used=tuple(used))
+
+    def _delta(self, text: str, markers: Sequence[int], turn: _Turn) -> ReplyDelta:
+        return ReplyDelta(text, tuple(self._citation(marker, turn) for marker in markers))
 
     def _reply(self, turn: _Turn, text: str, *, end: AnswerEnd, used: Sequence[int]) -> Reply:
         citations = tuple(self._citation(marker, turn) for marker in sorted(used))
