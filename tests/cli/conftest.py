@@ -74,6 +74,8 @@ class ScriptedPlatform:
     asked: list[dict[str, Any]] = field(default_factory=list)
     logins: list[str] = field(default_factory=list)
     uploads: list[bytes] = field(default_factory=list)
+    stays_silent: bool = False
+    """Whether it says nothing more after its frames, until the client goes."""
 
     def answer_with(self, text: str, *citations: dict[str, Any], finish_reason: str = "stop") -> None:
         message = {"sender": "assistant", "content": text, "metadata": {"citations": list(citations)}}
@@ -125,6 +127,8 @@ class ScriptedPlatform:
         self.asked.append({**dict(websocket.query_params), **json.loads(await websocket.receive_text())})
         for frame in self.frames:
             await websocket.send_text(json.dumps(frame))
+        if self.stays_silent:
+            await websocket.receive()
         await websocket.close()
 
 

@@ -1,11 +1,12 @@
 """`bwenge ask`: whom it asks as, what it prints, and what it says when there is no answer."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from bwenge.cli import asking
 from tests.cli.conftest import PERSONAS, Command, ScriptedPlatform
@@ -171,16 +172,45 @@ async def test_a_platform_that_is_not_there_is_named(bwenge: Command) -> None:
     )
 
 
-async def test_an_address_that_is_none_is_a_failure_in_words(bwenge: Command) -> None:
-    ended = await bwenge("ask", "What is it?", BWENGE_URL="bwenge.example", BWENGE_TOKEN="t")
+@pytest.mark.parametrize("address", ["bwenge.example", "http://127.0.0.1:port", "http://[::1", "file:///etc"])
+async def test_an_address_that_is_none_is_a_failure_in_words(bwenge: Command, address: str) -> None:
+    ended = await bwenge("ask", "What is it?", BWENGE_URL=address, BWENGE_TOKEN="t")
     assert ended.code == 1
     assert ended.complaint.startswith("bwenge: ")
 
 
-async def test_something_else_at_the_address_is_told(
+@pytest.mark.parametrize("token", ["clé", "two words\nand lines", "\x00"])
+async def test_a_token_that_no_header_can_hold_is_told_and_not_shown(
+    bwenge: Command, platform: ScriptedPlatform, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.environ", {**os.environ, "BWENGE_URL": platform.url, "BWENGE_TOKEN": token})
+    ended = await bwenge("ask", "What is it?")
+    assert (ended.code, ended.complaint) == (1, "bwenge: BWENGE_TOKEN holds characters that no access token has.\n")
+
+
+async def test_a_token_may_end_with_the_line_of_its_file(
     bwenge: Command, platform: ScriptedPlatform, as_learner: dict[str, str]
 ) -> None:
-    platform.refusals["/personas"] = HTMLResponse("<h1>It works!</h1>")
+    platform.answer_with("Yes.")
+    token = {"BWENGE_TOKEN": as_learner["BWENGE_TOKEN"] + "\n"}
+    assert (await bwenge("ask", "What is it?", "-p", "Keza", **as_learner | token)).code == 0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        HTMLResponse("<h1>It works!</h1>"),
+        RedirectResponse("https://127.0.0.1/personas"),
+        JSONResponse({"personas": []}),
+        JSONResponse(["Gabriel"]),
+        JSONResponse(None),
+    ],
+    ids=["a page", "a redirect", "other fields", "a list", "null"],
+)
+async def test_something_else_at_the_address_is_told(
+    bwenge: Command, platform: ScriptedPlatform, as_learner: dict[str, str], answer: Response
+) -> None:
+    platform.refusals["/personas"] = answer
     ended = await bwenge("ask", "What is it?", **as_learner)
     assert (ended.code, ended.complaint) == (1, f"bwenge: What answers at {platform.url} is no Bwenge OS.\n")
 
@@ -246,6 +276,7 @@ async def test_a_persona_is_found_by_name_behind_the_first_page(
             "It stopped (model_unavailable)",
         ),
         ([{"type": "delta", "text": "A"}], "The platform ended the conversation before the answer was complete."),
+        ([{"type": "turn_finished", "finish_reason": "stop"}], "The platform ended the turn without an answer."),
     ],
 )
 async def test_an_answer_that_fails_ends_the_command_with_its_reason(
@@ -258,6 +289,15 @@ async def test_an_answer_that_fails_ends_the_command_with_its_reason(
     platform.frames = frames
     ended = await bwenge("ask", "What is it?", "-p", "Gabriel", **as_learner)
     assert (ended.code, ended.complaint) == (1, f"bwenge: {complaint}\n")
+
+
+async def test_an_answer_that_does_not_come_is_not_waited_for_without_end(
+    bwenge: Command, platform: ScriptedPlatform, as_learner: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "ANSWER_SECONDS", 0.2)
+    platform.stays_silent = True
+    ended = await bwenge("ask", "What is it?", "-p", "Gabriel", **as_learner)
+    assert (ended.code, ended.complaint) == (1, "bwenge: No answer came within 0.2 seconds.\n")
 
 
 async def test_a_refused_conversation_tells_its_status(

@@ -67,7 +67,7 @@ def _persona_of_document(platform: Platform, file: Path, output: Console) -> str
     for item in _personas(platform):
         if item["name"] == name:
             return str(item["persona_id"])
-    made = platform.call("POST", "/personas", json={"name": name})
+    made = platform.call("POST", "/personas", "persona_id", json={"name": name})
     output.print(f'Made a persona "{name}" for this document; ask it again with --persona "{name}".', markup=False)
     return str(made["persona_id"])
 
@@ -75,7 +75,8 @@ def _persona_of_document(platform: Platform, file: Path, output: Console) -> str
 def _personas(platform: Platform) -> Iterator[dict[str, Any]]:
     cursor: str | None = None
     while True:
-        page = platform.call("GET", "/personas", params={"limit": 100} | ({"cursor": cursor} if cursor else {}))
+        params = {"limit": 100} | ({"cursor": cursor} if cursor else {})
+        page = platform.call("GET", "/personas", "items", "next_cursor", params=params)
         yield from page["items"]
         cursor = page["next_cursor"]
         if cursor is None:
@@ -85,15 +86,14 @@ def _personas(platform: Platform) -> Iterator[dict[str, Any]]:
 def _upload(platform: Platform, persona_id: str, file: Path, output: Console) -> None:
     """Send the file and wait until it can be asked about."""
     with file.open("rb") as content:
-        accepted = platform.call(
-            "POST", "/knowledge/upload", data={"persona_id": persona_id}, files={"file": (file.name, content)}
-        )
+        form = {"data": {"persona_id": persona_id}, "files": {"file": (file.name, content)}}
+        accepted = platform.call("POST", "/knowledge/upload", "source_id", **form)
     source_id = accepted["source_id"]
     columns = (TextColumn("{task.fields[name]}"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=output) as progress:
         task = progress.add_task("sent", total=1.0, name=escape(file.name))
         while True:
-            status = platform.call("GET", f"/knowledge/{source_id}/status")
+            status = platform.call("GET", f"/knowledge/{source_id}/status", "status", "stage", "progress")
             progress.update(task, completed=status["progress"], description=status["stage"])
             if status["status"] == "failed":
                 raise CommandFailed(f"{file.name}: {status['error_message']} ({status['error_code']})")
@@ -118,10 +118,10 @@ async def _converse(platform: Platform, persona_id: str, question: str, output: 
             return await _read_turn(socket, output)
     except websockets.InvalidStatus as error:
         raise CommandFailed(f"The platform refused the conversation ({error.response.status_code}).") from error
+    except TimeoutError as error:  # before OSError, of which it is one
+        raise CommandFailed(f"No answer came within {ANSWER_SECONDS} seconds.") from error
     except (OSError, websockets.WebSocketException) as error:
         raise CommandFailed(f"The connection to {platform.url} was lost.") from error
-    except TimeoutError as error:
-        raise CommandFailed(f"No answer came within {ANSWER_SECONDS} seconds.") from error
 
 
 async def _read_turn(socket: websockets.ClientConnection, output: Console) -> dict[str, Any]:
@@ -141,8 +141,8 @@ async def _read_turn(socket: websockets.ClientConnection, output: Console) -> di
                     raise CommandFailed(failure)
             case "turn_finished":
                 output.out("")
-                if failure is not None:
-                    raise CommandFailed(failure)
+                if failure is not None or not answer:
+                    raise CommandFailed(failure or "The platform ended the turn without an answer.")
                 return answer
     raise CommandFailed("The platform ended the conversation before the answer was complete.")
 

@@ -15,25 +15,32 @@ DEMO_FILE: Final = "demo.json"
 
 
 class Platform:
-    """A signed-in connection to a platform's HTTP API."""
+    """A signed-in connection to a platform's HTTP API.
+
+    Raises:
+        CommandFailed: the address is none.
+    """
 
     def __init__(self, url: str, token: str | None) -> None:
         self.url = url.rstrip("/")
-        self._client = httpx2.Client(base_url=self.url, timeout=httpx2.Timeout(60, connect=5), trust_env=False)
         self.token = token
+        try:
+            self._client = httpx2.Client(base_url=self.url, timeout=httpx2.Timeout(60, connect=5), trust_env=False)
+        except httpx2.InvalidURL as error:
+            raise CommandFailed(f"{url} is no address of a platform.") from error
 
     def close(self) -> None:
         self._client.close()
 
     def sign_in(self, identifier: str, password: str) -> None:
-        answer = self.call("POST", "/auth/login", json={"identifier": identifier, "password": password})
-        self.token = str(answer["access_token"])
+        credentials = {"identifier": identifier, "password": password}
+        self.token = str(self.call("POST", "/auth/login", "access_token", json=credentials)["access_token"])
 
-    def call(self, method: str, path: str, **options: Any) -> Any:
-        """The answer's JSON.
+    def call(self, method: str, path: str, *fields: str, **options: Any) -> dict[str, Any]:
+        """The answer's JSON object, which has these fields.
 
         Raises:
-            CommandFailed: with the platform's own words, or that it is not there.
+            CommandFailed: with the platform's own words, or that there is none.
         """
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         try:
@@ -42,10 +49,17 @@ class Platform:
             raise CommandFailed(f"No platform answers at {self.url}. Start it with `bwenge up`.") from error
         if response.is_error:
             raise CommandFailed(_refusal(response))
-        try:
-            return response.json() if response.content else None
-        except ValueError as error:
-            raise CommandFailed(f"What answers at {self.url} is no Bwenge OS.") from error
+        answer = _json(response)
+        if not response.is_success or not isinstance(answer, dict) or not answer.keys() >= set(fields):
+            raise CommandFailed(f"What answers at {self.url} is no Bwenge OS.")
+        return answer
+
+
+def _json(response: httpx2.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return None
 
 
 def _refusal(response: httpx2.Response) -> str:
@@ -91,8 +105,10 @@ def connected(data_dir: Path, *, uploads: bool) -> Iterator[tuple[Platform, Demo
     Raises:
         CommandFailed: there is neither a token nor a demo account, or the platform refuses them.
     """
-    token = os.environ.get("BWENGE_TOKEN")
+    token = os.environ.get("BWENGE_TOKEN", "").strip()
     url = os.environ.get("BWENGE_URL")
+    if not (token.isascii() and token.isprintable()):
+        raise CommandFailed("BWENGE_TOKEN holds characters that no access token has.")
     if token:
         with closing(Platform(url or "http://127.0.0.1:8000", token)) as platform:
             yield platform, None
