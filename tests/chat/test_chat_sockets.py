@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 from bwenge.persona.contract import ReplyAnimation, ReplyDelta
@@ -10,6 +11,7 @@ from tests.chat.scripted import (
     Gate,
     ScriptedReplies,
     answering,
+    citation,
     joined,
     kinds,
     numbers,
@@ -244,6 +246,23 @@ async def test_a_cancelled_turn_stores_what_was_streamed(start_server: StartServ
     assert server.replies.closed.is_set()
     [turn] = await server.rows("SELECT state, finish_reason FROM turns")
     assert turn == {"state": "cancelled", "finish_reason": "cancelled"}
+
+
+async def test_what_a_cancelled_answer_had_cited_by_then_can_be_opened(start_server: StartServer) -> None:
+    cited, unsaid = ReplyDelta("From light [1]", (citation(),)), replace(citation(), marker=2)
+    server = await start_server(ScriptedReplies([cited, ReplyDelta(" and", (unsaid,)), Gate()]))
+    client = await server.opened()
+    await client.ask("What is photosynthesis?")
+    await client.until("delta")
+    started = await client.until("delta")
+
+    await client.send(type="cancel", turn_id=started[-1]["turn_id"])
+    [answer, *_] = await client.until("turn_finished")
+
+    metadata = answer["message"]["metadata"]
+    assert [cited["marker"] for cited in metadata["citations"]] == [1]
+    assert "signature=now" in metadata["citations"][0]["source_url"]
+    assert metadata["grounded"] is True
 
 
 async def test_a_turn_cancelled_before_its_first_delta_has_no_answer(start_server: StartServer) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bwenge.knowledge.contract import SearchHit
 from bwenge.persona.contract import (
     EXTRACTIVE_MODEL,
+    Citation,
     HistoryMessage,
     Reply,
     ReplyAnimation,
@@ -90,7 +91,7 @@ async def reply_of(service: PersonaReplies, question: str, *history: HistoryMess
     assert events[0] == ReplyAnimation("thinking")
     assert [citation.marker for citation in reply.citations] == sorted({c.marker for c in reply.citations})
     said = ""
-    told = []
+    told: list[Citation] = []
     for event in events:
         if isinstance(event, ReplyDelta):
             said += event.text

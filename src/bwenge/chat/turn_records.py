@@ -56,11 +56,15 @@ class StartedTurn:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a turn ended. `text` is what was streamed; `reply` is there when the persona finished its answer."""
+    """How a turn ended. `text` is what was streamed; `reply` is there when the persona finished its answer.
+
+    Without a reply, `citations` are those whose markers stand in the text.
+    """
 
     state: Literal["finished", "cancelled", "failed"]
     finish_reason: FinishReason
     text: str
+    citations: tuple[Citation, ...] = ()
     animation_hint: str | None = None
     reply: Reply | None = None
     error: ErrorFacts | None = None
@@ -243,10 +247,17 @@ def _answer(turn: StartedTurn, outcome: Outcome, *, answer_id: UUID) -> Message:
 def _details(outcome: Outcome) -> dict[str, Any]:
     """The stored form of the protocol's `metadata`; the citations' addresses are signed whenever they are read."""
     reply = outcome.reply
+    citations = [_stored_citation(citation) for citation in (outcome.citations if reply is None else reply.citations)]
     if reply is None:
-        return {"animation_hint": outcome.animation_hint, "finish_reason": outcome.finish_reason}
+        return {
+            "citations": citations,
+            "animation_hint": outcome.animation_hint,
+            # Whether the rest would have been supported is not known.
+            "grounded": True if citations else None,
+            "finish_reason": outcome.finish_reason,
+        }
     return {
-        "citations": [_stored_citation(citation) for citation in reply.citations],
+        "citations": citations,
         "animation_hint": reply.animation_hint,
         "actions": [dict(action) for action in reply.actions],
         "grounded": reply.grounded,

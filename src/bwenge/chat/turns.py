@@ -36,7 +36,7 @@ from bwenge.chat.turn_records import LeaseLost, Outcome, StartedTurn, TurnRecord
 from bwenge.kit.errors import BwengeError
 from bwenge.kit.ids import new_id
 from bwenge.kit.storable import storable
-from bwenge.persona.contract import Replies, Reply, ReplyAnimation, ReplyDelta, ReplyRequest
+from bwenge.persona.contract import Citation, Replies, Reply, ReplyAnimation, ReplyDelta, ReplyRequest
 
 _log = structlog.get_logger(__name__)
 
@@ -75,6 +75,7 @@ class RunningTurn:
         self._reserved_end = turn.first_seq + turn.reserved_seqs
         self._said: list[str] = []
         self._said_bytes = 0
+        self._cited: list[Citation] = []
         self._is_too_long = False
         self._animation: str | None = None
         self._stop_reason: StopReason | None = None
@@ -137,7 +138,8 @@ class RunningTurn:
         async with aclosing(self._replies.stream(request)) as events:
             async for event in events:
                 match event:
-                    case ReplyDelta(text=text):
+                    case ReplyDelta(text=text, citations=citations):
+                        self._cited.extend(citations)
                         await self._say(storable(text))
                     case ReplyAnimation(animation=animation):
                         self._animation = animation
@@ -189,7 +191,14 @@ class RunningTurn:
         return Outcome(state="failed", finish_reason="error", error=facts, reply=reply, **self._so_far())
 
     def _so_far(self) -> dict[str, Any]:
-        return {"text": "".join(self._said), "animation_hint": self._animation}
+        text = "".join(self._said)
+        # What was cut off may have cited more.
+        cited = [citation for citation in self._cited if f"[{citation.marker}]" in text]
+        return {
+            "text": text,
+            "citations": tuple(sorted(cited, key=lambda citation: citation.marker)),
+            "animation_hint": self._animation,
+        }
 
     async def _settle(self, outcome: Outcome) -> None:
         """Store how the turn ended, then tell it: what is told is stored."""
