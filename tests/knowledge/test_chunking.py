@@ -9,7 +9,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bwenge.knowledge.chunking import Chunk, chunk_blocks
+from bwenge.knowledge.chunking import MAX_HEADING_CHARACTERS, MAX_PATH_CHARACTERS, Chunk, chunk_blocks
 from bwenge.knowledge.parsing.base import BLOCK_SEPARATOR, Block, BlockKind, Passage, place
 
 
@@ -105,6 +105,30 @@ def test_the_path_of_headings_travels_along() -> None:
         "Biology > Leaves",
         "Physics",
     ]
+
+
+def test_headings_of_any_length_leave_a_short_path_in_each_locator() -> None:
+    names = [f"{'Level ' * 15_000}{level}" for level in range(1, 7)]
+    found = chunks(*(heading(name, level) for level, name in enumerate(names, start=1)), *[words(30)] * 20)
+    paths = [chunk.locator.heading or "" for chunk in found]
+    assert max(map(len, paths)) <= MAX_PATH_CHARACTERS
+    assert paths[-1].startswith("Level Level")
+    assert paths[-1].endswith("Level…")
+    assert "".join(texts(found)).count("Level") == 90_000, "the headings themselves are still there to be found"
+
+
+def test_a_heading_is_shortened_between_words_and_the_path_goes_on_below_it() -> None:
+    long = "The cell and its walls " * 20
+    (chunk,) = chunks(heading(long), heading("Leaves", 2), words(20), size=200)
+    first, second = (chunk.locator.heading or "").split(" > ")
+    assert (first[-1], second) == ("…", "Leaves")
+    assert long.startswith(f"{first[:-1]} ")
+    assert MAX_HEADING_CHARACTERS - 10 < len(first) <= MAX_HEADING_CHARACTERS
+
+
+def test_a_heading_of_one_endless_word_is_shortened_too() -> None:
+    found = chunks(heading("x" * 5000), words(20))
+    assert found[-1].locator.heading == "x" * (MAX_HEADING_CHARACTERS - 1) + "…"
 
 
 def test_a_document_without_headings_has_no_heading() -> None:

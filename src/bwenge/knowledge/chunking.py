@@ -21,6 +21,9 @@ _PAGE_BREAK_FROM = 0.6
 _TINY = 0.125
 """A section smaller than this share of a chunk may be joined with the next one."""
 _HEADING_SEPARATOR = " > "
+MAX_HEADING_CHARACTERS = 200
+MAX_PATH_CHARACTERS = 500
+"""Each chunk carries a copy of its path; what is cut from a heading there still stands in the text of a chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +85,18 @@ class _HeadingPath:
     def enter(self, level: int, text: str) -> None:
         while self._levels and self._levels[-1][0] >= level:
             self._levels.pop()
-        self._levels.append((level, " ".join(text.split())))
+        self._levels.append((level, _shortened(" ".join(text.split()), MAX_HEADING_CHARACTERS)))
 
     def __str__(self) -> str:
-        return _HEADING_SEPARATOR.join(text for _, text in self._levels)
+        return _shortened(_HEADING_SEPARATOR.join(text for _, text in self._levels), MAX_PATH_CHARACTERS)
+
+
+def _shortened(text: str, most: int) -> str:
+    """At most so many characters, cut between words where there are some, with an ellipsis for what is left out."""
+    if len(text) <= most:
+        return text
+    head, space, _ = text[:most].rpartition(" ")
+    return f"{(head if space else text[: most - 1]).rstrip(_HEADING_SEPARATOR)}…"
 
 
 class _Packer:

@@ -12,7 +12,7 @@ class Locator:
         page: Counts from 1; the page on which the place begins.
         page_end: The page on which it ends.
         slide: Counts from 1.
-        heading: The path of headings above the place, "A > B".
+        heading: The path of headings above the place, "A > B", shortened where it is very long.
         start_time: Seconds into a recording; `end_time` likewise.
         char_start: Offset in the source's whole extracted text; `char_end` is just past the end.
     """
