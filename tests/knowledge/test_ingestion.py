@@ -244,6 +244,19 @@ async def test_a_source_that_failed_is_not_worked_on_again(bench: Bench, writes:
     assert writes == []
 
 
+async def test_a_run_that_begins_after_its_claim_was_lost_does_nothing(
+    bench: Bench, writes: list[dict[str, Any]]
+) -> None:
+    source_id = await bench.upload(TEXT)
+    bench.embedder.error = ConnectionError("the embedder is away")
+    with pytest.raises(ConnectionError):
+        await bench.run(source_id, attempt=2)
+    writes.clear()
+    await bench.run(source_id, attempt=1)
+    assert writes == []
+    assert (await bench.status(source_id))["attempts"] == 2
+
+
 async def test_an_unknown_source_is_no_work(bench: Bench, writes: list[dict[str, Any]]) -> None:
     await bench.run(new_id())
     assert writes == []
@@ -380,22 +393,22 @@ async def test_a_deletion_ends_the_extraction_that_it_finds_under_way(
 
 
 @pytest.mark.parametrize("moment", ["replace_keyword_index", "replace_vectors"])
-async def test_a_deletion_just_before_the_index_is_written_leaves_nothing_of_it(
+async def test_a_deletion_just_before_the_index_is_committed_leaves_nothing_of_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    """Nothing lies between the check and the write: the source's row is locked in between."""
+    """Nothing lies between the check and the commit: the source's row is locked in between."""
     source_id = await bench.upload(TEXT)
-    find: Callable[..., Any] = repository.find_source
+    find: Callable[..., Any] = repository.find_claimed
     stage = {"replace_keyword_index": "chunking", "replace_vectors": "indexing"}[moment]
 
     async def deleting_first(session: Any, *given: Any, **named: Any) -> Any:
         source = await find(session, *given, **named)
-        if source is not None and source.stage == stage and named.get("lock"):
+        if source is not None and source.stage == stage:
             await repository.bury_source(session, source)
             return await find(session, *given, **named)
         return source
 
-    monkeypatch.setattr(repository, "find_source", deleting_first)
+    monkeypatch.setattr(repository, "find_claimed", deleting_first)
     await bench.run(source_id)
     assert await bench.count("chunk_vectors") == 0
     assert (await bench.count("knowledge_chunks")) == (0 if moment == "replace_keyword_index" else 1)

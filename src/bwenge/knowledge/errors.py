@@ -14,6 +14,6 @@ class MalformedUpload(Invalid):
 
 
 class SourceChanged(Conflict):
-    """The source was deleted while it was being worked on."""
+    """The source was deleted, or taken over by another run, while it was being worked on."""
 
     title = "The source was deleted meanwhile"

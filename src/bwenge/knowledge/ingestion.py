@@ -2,6 +2,9 @@
 
 Text is searchable by keyword as soon as the first of the two indexing transactions commits; vectors follow in the
 second. A run that finds the first one done goes on from there.
+
+A run that has lost its claim may go on for a while beside the one that has it now. So each write asks that the source
+is still this attempt's, and its files lie in a folder of its own.
 """
 
 import asyncio
@@ -17,6 +20,8 @@ from uuid import UUID
 import structlog
 from numpy.typing import NDArray
 from sqlalchemy import func
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.kit.blobs.store import BlobKey, BlobMissing, BlobStore
 from bwenge.kit.db import Database
@@ -68,35 +73,37 @@ class SourceIngestion:
         Raises:
             Exception: what may pass if it is tried again (a lost extraction process, the embedder, the database).
         """
+        source = await self._begin(source_id, org_id=org_id, attempt=attempt)
+        if source is None:
+            return
         try:
-            source = await self._begin(source_id, org_id=org_id, attempt=attempt)
-            if source is None:
-                return
+            await self._index(source)
+        except SourceChanged:
+            _log.info("source_changed_meanwhile", source_id=str(source_id), attempt=attempt)
+
+    async def _index(self, source: KnowledgeSource) -> None:
+        try:
             if source.searchable == "none":
                 await self._make_keyword_searchable(source)
             await self._make_fully_searchable(source)
-        except SourceChanged:
-            _log.info("source_deleted_meanwhile", source_id=str(source_id))
         except ParseFailure as failure:
             if failure.code is FailureCode.WORKER_LOST:
                 raise
-            await self._fail(source_id, org_id=org_id, code=failure.code.value, message=failure.message)
+            await self._fail(source, code=failure.code.value, message=failure.message)
         except BlobMissing:
-            await self._fail(
-                source_id, org_id=org_id, code="storage_failed", message="The stored file is missing; upload it again"
-            )
+            await self._fail(source, code="storage_failed", message="The stored file is missing; upload it again")
 
     async def _begin(self, source_id: UUID, *, org_id: UUID, attempt: int) -> KnowledgeSource | None:
         async with self._database.unit_of_work(org_id) as session:
             source = await repository.find_source(session, source_id, org_id=org_id, lock=True)
-            if source is None or source.status in {"ready", "failed"}:
+            if source is None or source.status in {"ready", "failed"} or attempt < source.attempts:
                 return None
             source.status = "processing"
             source.attempts = attempt
             return source
 
     async def _make_keyword_searchable(self, source: KnowledgeSource) -> None:
-        folder = self._work_dir / str(source.id)
+        folder = self._work_dir / f"{source.id}-{source.attempts}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, mode=0o700)
         try:
@@ -106,11 +113,9 @@ class SourceIngestion:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         if not index.chunks:
             raise ParseFailure(FailureCode.NO_TEXT, "The document holds no text that could be read")
-        async with self._database.unit_of_work(source.org_id) as session:
-            current = await repository.find_source(session, source.id, org_id=source.org_id, lock=True)
-            if current is None:
-                raise SourceChanged
-            await repository.replace_keyword_index(session, current, index)
+        async with self._indexing(source) as session:
+            await repository.replace_keyword_index(session, source, index)
+            current = await _still_claimed(session, source)
             current.searchable = "keyword"
             current.chunk_count = len(index.chunks)
             current.token_count = index.token_count
@@ -154,16 +159,29 @@ class SourceIngestion:
             texts = await repository.chunk_texts(session, source.id, org_id=source.org_id)
         vectors = await self._embed(source, texts)
         await self._enter(source, "indexing")
-        async with self._database.unit_of_work(source.org_id) as session:
-            current = await repository.find_source(session, source.id, org_id=source.org_id, lock=True)
-            if current is None:
-                raise SourceChanged
-            await repository.replace_vectors(session, current, vectors)
+        async with self._indexing(source) as session:
+            await repository.replace_vectors(session, source, vectors)
+            current = await _still_claimed(session, source)
             current.searchable = "full"
             current.status = "ready"
             current.stage = "done"
             current.progress = 1.0
             current.error_code = current.error_message = None
+
+    @contextlib.asynccontextmanager
+    async def _indexing(self, source: KnowledgeSource) -> AsyncIterator[AsyncSession]:
+        """A transaction that writes an index first, and locks the source only to commit: nobody waits for an index.
+
+        Raises:
+            SourceChanged: the source was purged meanwhile, or another run has written its index.
+        """
+        try:
+            async with self._database.unit_of_work(source.org_id) as session:
+                yield session
+        except IntegrityError:
+            async with self._database.unit_of_work(source.org_id) as session:
+                await _still_claimed(session, source)
+            raise
 
     def _split(self, texts: Sequence[tuple[UUID, str]]) -> list[tuple[UUID, int, str]]:
         tokenizer, limit = self._embedder.tokenizer, self._embedder.max_tokens
@@ -240,18 +258,22 @@ class SourceIngestion:
 
     async def _write(self, source: KnowledgeSource, values: dict[str, Any]) -> None:
         async with self._database.unit_of_work(source.org_id) as session:
-            if not await repository.update_source(session, source.id, org_id=source.org_id, values=values):
+            if not await repository.update_source(
+                session, source.id, org_id=source.org_id, attempt=source.attempts, values=values
+            ):
                 raise SourceChanged
 
-    async def _fail(self, source_id: UUID, *, org_id: UUID, code: str, message: str) -> None:
-        _log.info("source_failed", source_id=str(source_id), error_code=code)
-        async with self._database.unit_of_work(org_id) as session:
-            await repository.update_source(
-                session,
-                source_id,
-                org_id=org_id,
-                values={"status": "failed", "stage": "done", "error_code": code, "error_message": message},
-            )
+    async def _fail(self, source: KnowledgeSource, *, code: str, message: str) -> None:
+        await self._write(source, {"status": "failed", "stage": "done", "error_code": code, "error_message": message})
+        _log.info("source_failed", source_id=str(source.id), error_code=code)
+
+
+async def _still_claimed(session: AsyncSession, source: KnowledgeSource) -> KnowledgeSource:
+    """The source's row, locked. Raises `SourceChanged` where it is no longer this run's to change."""
+    current = await repository.find_claimed(session, source.id, org_id=source.org_id, attempt=source.attempts)
+    if current is None:
+        raise SourceChanged
+    return current
 
 
 async def _happens(event: asyncio.Event, *, within: float) -> bool:

@@ -5,7 +5,7 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from numpy.typing import NDArray
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.kit.pagination import PageRequest
@@ -25,19 +25,39 @@ async def add_source(session: AsyncSession, source: KnowledgeSource) -> None:
 async def find_source(
     session: AsyncSession, source_id: UUID, *, org_id: UUID, lock: bool = False
 ) -> KnowledgeSource | None:
-    """The source, unless it was deleted. With `lock`, no one else changes it until the transaction ends."""
+    """The source, unless it was deleted.
+
+    With `lock`, no one else changes it until the transaction ends. Rows that refer to it may still be written: the lock
+    waits for no index, and no index for it.
+    """
     query = select(KnowledgeSource).where(
         KnowledgeSource.id == source_id, KnowledgeSource.org_id == org_id, KnowledgeSource.deleted_at.is_(None)
     )
-    return (await session.execute(query.with_for_update() if lock else query)).scalar_one_or_none()
+    return (await session.execute(query.with_for_update(key_share=True) if lock else query)).scalar_one_or_none()
+
+
+async def find_claimed(session: AsyncSession, source_id: UUID, *, org_id: UUID, attempt: int) -> KnowledgeSource | None:
+    """The source, locked as by `find_source`, if it is still this attempt's to work on."""
+    query = select(KnowledgeSource).where(_claimed(source_id, org_id=org_id, attempt=attempt))
+    return (await session.execute(query.with_for_update(key_share=True))).scalar_one_or_none()
+
+
+def _claimed(source_id: UUID, *, org_id: UUID, attempt: int) -> ColumnElement[bool]:
+    return and_(
+        KnowledgeSource.id == source_id,
+        KnowledgeSource.org_id == org_id,
+        KnowledgeSource.status == "processing",
+        KnowledgeSource.attempts == attempt,
+        KnowledgeSource.deleted_at.is_(None),
+    )
 
 
 async def find_tombstone(session: AsyncSession, source_id: UUID, *, org_id: UUID) -> KnowledgeSource | None:
-    """A deleted source whose remains are not all removed yet."""
+    """A deleted source whose remains are not all removed yet, locked against all that would still refer to it."""
     query = select(KnowledgeSource).where(
         KnowledgeSource.id == source_id, KnowledgeSource.org_id == org_id, KnowledgeSource.deleted_at.is_not(None)
     )
-    return (await session.execute(query)).scalar_one_or_none()
+    return (await session.execute(query.with_for_update())).scalar_one_or_none()
 
 
 async def find_by_content(
@@ -76,11 +96,13 @@ async def list_chunks(
     return (await session.execute(query.order_by(KnowledgeChunk.id).limit(page.limit + 1))).scalars().all()
 
 
-async def update_source(session: AsyncSession, source_id: UUID, *, org_id: UUID, values: Mapping[str, Any]) -> bool:
-    """Change a source that was not deleted. Returns whether there is one."""
+async def update_source(
+    session: AsyncSession, source_id: UUID, *, org_id: UUID, attempt: int, values: Mapping[str, Any]
+) -> bool:
+    """Change a source that is still this attempt's to work on. Returns whether it is."""
     changed = await session.scalar(
         update(KnowledgeSource)
-        .where(KnowledgeSource.id == source_id, KnowledgeSource.org_id == org_id, KnowledgeSource.deleted_at.is_(None))
+        .where(_claimed(source_id, org_id=org_id, attempt=attempt))
         .values(**values)
         .returning(KnowledgeSource.id)
     )
