@@ -203,12 +203,12 @@ class SyntheticSource:
         keys, frequencies = np.unique(self.terms * size + np.arange(size)[:, None], return_counts=True)
         terms, indexes = keys // size, keys % size
         starts = np.flatnonzero(np.diff(terms, prepend=-1))
-        columns = "persona_id, term, source_id, org_id, chunk_indexes, frequencies, lengths"
+        columns = "persona_id, term, source_id, segment, org_id, chunk_indexes, frequencies, lengths"
         with connection.cursor().copy(f"COPY postings ({columns}) FROM STDIN") as copy:
             for start, end in zip(starts, [*starts[1:], len(terms)], strict=True):
                 term = _word(terms[start])
                 arrays = (indexes[start:end].tolist(), frequencies[start:end].tolist(), [length] * int(end - start))
-                copy.write_row((self.persona_id, term, self.id, self.org_id, *arrays))
+                copy.write_row((self.persona_id, term, self.id, 0, self.org_id, *arrays))
 
     def _write_vectors(self, connection: psycopg.Connection) -> None:
         columns = "chunk_id, window_index, org_id, persona_id, source_id, embedding"

@@ -12,6 +12,7 @@ from sqlalchemy import text
 from bwenge.kit.db import Database
 from bwenge.knowledge import ingestion, repository
 from bwenge.knowledge.parsing.base import FailureCode, ParseFailure
+from bwenge.knowledge.parsing.sandbox import extract
 from tests.support.application import Application, Person, open_application
 
 TEXT = b"The fare from Kigali to Huye is 3,200 francs."
@@ -125,7 +126,6 @@ async def test_a_run_whose_source_another_run_has_taken_over_writes_nothing(
 async def test_a_run_that_lost_its_claim_neither_fails_the_source_nor_removes_the_other_runs_files(
     application: Application, owner: Person, source_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    extract = ingestion.extract
     reached, released = asyncio.Event(), asyncio.Event()
 
     async def held_then_failing(path: Path, *given: Any, **named: Any) -> Any:

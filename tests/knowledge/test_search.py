@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from bwenge.kit.ids import new_id
-from bwenge.knowledge import retrieval
+from bwenge.knowledge import index_rows, retrieval
 from bwenge.knowledge.analysis import analyse, analyse_query
 from bwenge.knowledge.contract import SearchQuery, SearchResult
 from bwenge.knowledge.search import HybridSearch
@@ -165,6 +165,24 @@ async def test_bm25_scores_equal_the_definition_over_several_sources(
     assert {passage: score for passage, score in found.items() if score} == pytest.approx(
         {passage: score for passage, score in expected.items() if score}
     )
+
+
+async def test_bm25_of_a_source_in_many_segments_is_that_of_one(
+    database: SavepointDatabase, org_id: UUID, persona_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passages = [*LESSON, "Interest is paid on the amount and on the interest before."]
+    other = await add_persona(database, org_id, name="Keza")
+    await add_source(database, org_id, persona_id, passages)
+    monkeypatch.setattr(index_rows, "SEGMENT_CHUNKS", 2)
+    await add_source(database, org_id, other, passages)
+    question = "interest and the ratio of the amount by time"
+    one, many = [await search(database, org_id, persona, question, top_k=10) for persona in (persona_id, other)]
+    assert {hit.text: hit.bm25_score for hit in one.hits} == pytest.approx(
+        {hit.text: hit.bm25_score for hit in many.hits}
+    )
+    async with database.superuser() as connection:
+        segments = await connection.execute(text("SELECT DISTINCT segment FROM postings ORDER BY 1"))
+    assert list(segments.scalars()) == [0, 1, 2]
 
 
 async def test_the_index_walk_above_the_exact_limit_finds_the_nearest_too(

@@ -26,7 +26,7 @@ from bwenge.kit.jobs import queue
 from bwenge.kit.jobs.queue import ClaimedJob
 from bwenge.knowledge import index_rows, ingestion, jobs, repository
 from bwenge.knowledge.chunking import Chunk
-from bwenge.knowledge.index_rows import KeywordIndex
+from bwenge.knowledge.index_rows import IndexSegment
 from bwenge.knowledge.ingestion import SourceIngestion
 from bwenge.knowledge.parsing import sandbox
 from bwenge.providers.embedding.minilm import MiniLMEmbedder
@@ -119,7 +119,7 @@ def _while_extracting(blow: Blow) -> None:
 
 
 def _while_chunking(blow: Blow) -> None:
-    original = index_rows.build_keyword_index
+    original = index_rows.index_segments
 
     def first_two_then_struck(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         for chunk in chunks:
@@ -127,10 +127,10 @@ def _while_chunking(blow: Blow) -> None:
             if chunk.index == 1:
                 blow.strike()
 
-    def struck(chunks: Iterable[Chunk]) -> KeywordIndex:
+    def struck(chunks: Iterable[Chunk]) -> Iterator[IndexSegment]:
         return original(first_two_then_struck(chunks))
 
-    patch.object(ingestion, "build_keyword_index", struck).start()
+    patch.object(ingestion, "index_segments", struck).start()
 
 
 def _while_embedding(blow: Blow) -> None:

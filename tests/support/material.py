@@ -1,19 +1,23 @@
 """Personas and indexed sources, written through the product's own repository."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
 from uuid import UUID
 
+import numpy as np
 from sqlalchemy import text
 
 from bwenge.kit.db import Database
 from bwenge.kit.ids import new_id
 from bwenge.knowledge import repository
 from bwenge.knowledge.chunking import Chunk
-from bwenge.knowledge.index_rows import build_keyword_index
+from bwenge.knowledge.index_rows import IndexSegment, IndexTotals, VectorBatch, index_segments
 from bwenge.knowledge.locators import Locator
 from bwenge.knowledge.models import KnowledgeSource
 from bwenge.persona.models import Persona
 from bwenge.providers.embedding.fake import FakeEmbedder
+
+T = TypeVar("T")
 
 
 async def add_persona(database: Database, org_id: UUID, *, name: str = "Gabriel") -> UUID:
@@ -50,25 +54,34 @@ async def add_source(
         stage="done",
         searchable="full" if vectors else "keyword",
     )
-    index = build_keyword_index(
-        Chunk(index=number, text=chunk, token_count=len(chunk.split()), locator=Locator(char_start=0, char_end=1))
-        for number, chunk in enumerate(texts)
+    segments = list(
+        index_segments(
+            Chunk(index=number, text=chunk, token_count=len(chunk.split()), locator=Locator(char_start=0, char_end=1))
+            for number, chunk in enumerate(texts)
+        )
     )
-    embedder = FakeEmbedder()
-    embeddings = await embedder.embed_documents([chunk.text for chunk in index.chunks])
+    totals = IndexTotals()
+    for segment in segments:
+        totals.add(segment)
     async with database.unit_of_work(org_id) as session:
         await repository.add_source(session, source)
-        await repository.replace_keyword_index(session, source, index)
-        source.chunk_count = len(index.chunks)
-        source.term_count = index.term_count
-        source.language = index.language
+        await repository.replace_keyword_index(session, source, _each(segments))
+        source.chunk_count = totals.chunk_count
+        source.term_count = totals.term_count
+        source.language = totals.language
         if vectors:
-            await repository.replace_vectors(
-                session,
-                source,
-                [(chunk.id, 0, vector) for chunk, vector in zip(index.chunks, embeddings, strict=True)],
-            )
+            await repository.replace_vectors(session, source, _each([await _embedded(it) for it in segments]))
     return source.id
+
+
+async def _embedded(segment: IndexSegment) -> VectorBatch:
+    vectors = await FakeEmbedder().embed_documents([chunk.text for chunk in segment.chunks])
+    return VectorBatch([chunk.id for chunk in segment.chunks], [0] * len(vectors), vectors.astype(np.float16))
+
+
+async def _each(pieces: Sequence[T]) -> AsyncIterator[T]:
+    for piece in pieces:
+        yield piece
 
 
 async def tombstone(database: Database, org_id: UUID, source_id: UUID) -> None:

@@ -49,12 +49,13 @@ class StoredState:
 
     def index_of(self, source_id: str) -> SourceIndex:
         chunks = self.query(
-            "SELECT chunk_index, text, token_count, term_count, language, locator FROM knowledge_chunks "
+            "SELECT chunk_index, text, token_count, term_count, language, locator, page_starts FROM knowledge_chunks "
             "WHERE source_id = %s ORDER BY chunk_index",
             source_id,
         )
         postings = self.query(
-            "SELECT term, chunk_indexes, frequencies, lengths FROM postings WHERE source_id = %s ORDER BY term",
+            "SELECT term, segment, chunk_indexes, frequencies, lengths FROM postings WHERE source_id = %s "
+            "ORDER BY term, segment",
             source_id,
         )
         vectors = self.query(

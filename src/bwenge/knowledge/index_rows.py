@@ -1,16 +1,23 @@
-"""What indexing writes for a source, computed without the database: chunk rows and BM25 postings."""
+"""What indexing writes for a source, computed without the database: chunk rows, BM25 postings and vectors."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bwenge.kit.ids import new_id
 from bwenge.kit.storable import storable
 from bwenge.knowledge.analysis import analyse
 from bwenge.knowledge.chunking import Chunk
 from bwenge.knowledge.language import DEFAULT_LANGUAGE, detect_language
+
+SEGMENT_CHUNKS: Final = 1_000
+SEGMENT_POSTINGS: Final = 150_000
+"""What of a source's index is in memory at a time: some 20 MB of ordinary text, 80 MB where every word is another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,51 +41,79 @@ class PostingRow:
     lengths: list[int] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class KeywordIndex:
-    chunks: list[ChunkRow]
-    postings: dict[str, PostingRow]
+@dataclass(slots=True)
+class IndexSegment:
+    """Consecutive chunks of a source and the postings of these chunks: as much of an index as is made at a time."""
 
-    @property
-    def token_count(self) -> int:
-        return sum(chunk.token_count for chunk in self.chunks)
+    number: int
+    chunks: list[ChunkRow] = field(default_factory=list)
+    postings: dict[str, PostingRow] = field(default_factory=dict)
 
-    @property
-    def term_count(self) -> int:
-        return sum(chunk.term_count for chunk in self.chunks)
+
+@dataclass(slots=True)
+class IndexTotals:
+    """What is told of a source's index as a whole."""
+
+    chunk_count: int = 0
+    token_count: int = 0
+    term_count: int = 0
+    _tokens: Counter[str] = field(default_factory=Counter)
+
+    def add(self, segment: IndexSegment) -> None:
+        for chunk in segment.chunks:
+            self.chunk_count += 1
+            self.token_count += chunk.token_count
+            self.term_count += chunk.term_count
+            self._tokens[chunk.language] += chunk.token_count
 
     @property
     def language(self) -> str:
         """The language of most of the text."""
-        weights: Counter[str] = Counter()
-        for chunk in self.chunks:
-            weights[chunk.language] += chunk.token_count
-        return weights.most_common(1)[0][0] if weights else DEFAULT_LANGUAGE
+        return self._tokens.most_common(1)[0][0] if self._tokens else DEFAULT_LANGUAGE
 
 
-def build_keyword_index(chunks: Iterable[Chunk]) -> KeywordIndex:
-    rows: list[ChunkRow] = []
-    postings: defaultdict[str, PostingRow] = defaultdict(PostingRow)
+@dataclass(frozen=True, slots=True)
+class VectorBatch:
+    """Embeddings of windows: of which chunk, the how manieth window of it, and a row each in half precision."""
+
+    chunk_ids: list[UUID]
+    window_indexes: list[int]
+    embeddings: NDArray[np.float16]
+
+
+def index_segments(chunks: Iterable[Chunk]) -> Iterator[IndexSegment]:
+    """The index of a source in segments of bounded size; a book of a few hundred pages is one."""
+    segment, size = IndexSegment(0), 0
     for chunk in chunks:
-        text = storable(chunk.text)
-        language = detect_language(text)
-        terms = Counter(analyse(text, language))
-        length = terms.total()
-        for term, frequency in terms.items():
-            posting = postings[term]
-            posting.chunk_indexes.append(chunk.index)
-            posting.frequencies.append(frequency)
-            posting.lengths.append(length)
-        rows.append(
-            ChunkRow(
-                id=new_id(),
-                chunk_index=chunk.index,
-                text=text,
-                token_count=chunk.token_count,
-                term_count=length,
-                language=language,
-                locator=chunk.locator.as_dict(),
-                page_starts=[list(start) for start in chunk.page_starts],
-            )
+        size += _take(segment, chunk)
+        if size >= SEGMENT_POSTINGS or len(segment.chunks) >= SEGMENT_CHUNKS:
+            yield segment
+            segment, size = IndexSegment(segment.number + 1), 0
+    if segment.chunks:
+        yield segment
+
+
+def _take(segment: IndexSegment, chunk: Chunk) -> int:
+    """Returns how many postings the chunk has."""
+    text = storable(chunk.text)
+    language = detect_language(text)
+    terms = Counter(analyse(text, language))
+    length = terms.total()
+    for term, frequency in terms.items():
+        posting = segment.postings.setdefault(term, PostingRow())
+        posting.chunk_indexes.append(chunk.index)
+        posting.frequencies.append(frequency)
+        posting.lengths.append(length)
+    segment.chunks.append(
+        ChunkRow(
+            id=new_id(),
+            chunk_index=chunk.index,
+            text=text,
+            token_count=chunk.token_count,
+            term_count=length,
+            language=language,
+            locator=chunk.locator.as_dict(),
+            page_starts=[list(start) for start in chunk.page_starts],
         )
-    return KeywordIndex(chunks=rows, postings=dict(postings))
+    )
+    return len(terms)

@@ -3,6 +3,7 @@
 Text is searchable by keyword as soon as the first of the two indexing transactions commits; vectors follow in the
 second. A run that finds the first one done goes on from there.
 
+What a stage makes waits on disk for the next, so that a text of any length takes as much memory as a chapter of it.
 A run that has lost its claim may go on for a while beside the one that has it now. So each write asks that the source
 is still this attempt's, and its files lie in a folder of its own.
 """
@@ -17,8 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+import numpy as np
 import structlog
-from numpy.typing import NDArray
 from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -28,10 +29,11 @@ from bwenge.kit.db import Database
 from bwenge.knowledge import repository
 from bwenge.knowledge.chunking import chunk_blocks
 from bwenge.knowledge.errors import SourceChanged
-from bwenge.knowledge.index_rows import KeywordIndex, build_keyword_index
+from bwenge.knowledge.index_rows import IndexSegment, IndexTotals, VectorBatch, index_segments
 from bwenge.knowledge.models import KnowledgeSource
 from bwenge.knowledge.parsing.base import Block, FailureCode, MediaType, ParseFailure
 from bwenge.knowledge.parsing.sandbox import Extraction, ExtractionLimits, extract
+from bwenge.knowledge.spool import Spool
 from bwenge.knowledge.stages import STAGE_SHARE
 from bwenge.providers.embedding.base import Embedder
 from bwenge.providers.embedding.windows import split_windows
@@ -84,7 +86,7 @@ class SourceIngestion:
     async def _index(self, source: KnowledgeSource) -> None:
         try:
             if source.searchable == "none":
-                await self._make_keyword_searchable(source)
+                source = await self._make_keyword_searchable(source)
             await self._make_fully_searchable(source)
         except ParseFailure as failure:
             if failure.code is FailureCode.WORKER_LOST:
@@ -102,27 +104,40 @@ class SourceIngestion:
             source.attempts = attempt
             return source
 
-    async def _make_keyword_searchable(self, source: KnowledgeSource) -> None:
+    async def _make_keyword_searchable(self, source: KnowledgeSource) -> KnowledgeSource:
+        async with self._work_folder(source) as folder:
+            extraction = await self._extract(source, folder)
+            with Spool[IndexSegment](folder) as segments:
+                totals = await self._chunk(source, extraction, segments)
+                if totals.chunk_count == 0:
+                    raise ParseFailure(FailureCode.NO_TEXT, "The document holds no text that could be read")
+                return await self._write_keyword_index(source, extraction, segments, totals)
+
+    async def _write_keyword_index(
+        self, source: KnowledgeSource, extraction: Extraction, segments: Spool[IndexSegment], totals: IndexTotals
+    ) -> KnowledgeSource:
+        async with self._indexing(source) as session:
+            await repository.replace_keyword_index(session, source, segments.pieces())
+            current = await _still_claimed(session, source)
+            current.searchable = "keyword"
+            current.chunk_count = totals.chunk_count
+            current.token_count = totals.token_count
+            current.term_count = totals.term_count
+            current.language = totals.language
+            current.page_count = extraction.page_count
+            current.warnings = [warning.as_dict() for warning in extraction.warnings]
+            return current
+
+    @contextlib.asynccontextmanager
+    async def _work_folder(self, source: KnowledgeSource) -> AsyncIterator[Path]:
+        """An empty folder of this run's own, as long as the block lasts."""
         folder = self._work_dir / f"{source.id}-{source.attempts}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, mode=0o700)
         try:
-            extraction = await self._extract(source, folder)
-            index = await self._chunk(source, extraction)
+            yield folder
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-        if not index.chunks:
-            raise ParseFailure(FailureCode.NO_TEXT, "The document holds no text that could be read")
-        async with self._indexing(source) as session:
-            await repository.replace_keyword_index(session, source, index)
-            current = await _still_claimed(session, source)
-            current.searchable = "keyword"
-            current.chunk_count = len(index.chunks)
-            current.token_count = index.token_count
-            current.term_count = index.term_count
-            current.language = index.language
-            current.page_count = extraction.page_count
-            current.warnings = [warning.as_dict() for warning in extraction.warnings]
 
     async def _extract(self, source: KnowledgeSource, folder: Path) -> Extraction:
         await self._enter(source, "extracting")
@@ -140,27 +155,38 @@ class SourceIngestion:
         await self._write(source, {"units_done": extraction.units_total, "units_total": extraction.units_total})
         return extraction
 
-    async def _chunk(self, source: KnowledgeSource, extraction: Extraction) -> KeywordIndex:
+    async def _chunk(
+        self, source: KnowledgeSource, extraction: Extraction, segments: Spool[IndexSegment]
+    ) -> IndexTotals:
         await self._enter(source, "chunking")
         advance = _Advance(total=extraction.block_count)
         abandoned = threading.Event()
+
+        def fill() -> IndexTotals:
+            totals = IndexTotals()
+            blocks = _counted(extraction.blocks(), advance, abandoned)
+            for segment in index_segments(chunk_blocks(blocks, self._embedder.tokenizer)):
+                segments.add(segment)
+                totals.add(segment)
+            return totals
+
         async with self._reporting(source, "chunking", advance):
             try:
-                blocks = _counted(extraction.blocks(), advance, abandoned)
-                return await asyncio.to_thread(
-                    lambda: build_keyword_index(chunk_blocks(blocks, self._embedder.tokenizer))
-                )
+                return await asyncio.to_thread(fill)
             finally:
                 abandoned.set()
 
     async def _make_fully_searchable(self, source: KnowledgeSource) -> None:
-        await self._enter(source, "embedding")
-        async with self._database.unit_of_work(source.org_id) as session:
-            texts = await repository.chunk_texts(session, source.id, org_id=source.org_id)
-        vectors = await self._embed(source, texts)
-        await self._enter(source, "indexing")
+        async with self._work_folder(source) as folder:
+            with Spool[VectorBatch](folder) as batches:
+                await self._enter(source, "embedding")
+                await self._embed(source, batches)
+                await self._enter(source, "indexing")
+                await self._write_vectors(source, batches)
+
+    async def _write_vectors(self, source: KnowledgeSource, batches: Spool[VectorBatch]) -> None:
         async with self._indexing(source) as session:
-            await repository.replace_vectors(session, source, vectors)
+            await repository.replace_vectors(session, source, batches.pieces())
             current = await _still_claimed(session, source)
             current.searchable = "full"
             current.status = "ready"
@@ -191,20 +217,23 @@ class SourceIngestion:
             for number, window in enumerate(split_windows(text, tokenizer, limit))
         ]
 
-    async def _embed(
-        self, source: KnowledgeSource, texts: Sequence[tuple[UUID, str]]
-    ) -> list[tuple[UUID, int, NDArray[Any]]]:
-        """For each window of each chunk: the chunk's id, the window's number in it, and its vector."""
-        vectors: list[tuple[UUID, int, NDArray[Any]]] = []
-        advance = _Advance(total=len(texts))
+    async def _embed(self, source: KnowledgeSource, batches: Spool[VectorBatch]) -> None:
+        advance = _Advance(total=source.chunk_count)
         async with self._reporting(source, "embedding", advance):
-            for start in range(0, len(texts), EMBEDDING_BATCH):
-                batch = texts[start : start + EMBEDDING_BATCH]
-                windows = await asyncio.to_thread(self._split, batch)
-                embedded = await self._embedder.embed_documents([text for _, _, text in windows])
-                vectors += [(window[0], window[1], vector) for window, vector in zip(windows, embedded, strict=True)]
-                advance.done += len(batch)
-        return vectors
+            for start in range(0, source.chunk_count, EMBEDDING_BATCH):
+                async with self._database.unit_of_work(source.org_id) as session:
+                    texts = await repository.chunk_texts(
+                        session, source.id, org_id=source.org_id, start=start, count=EMBEDDING_BATCH
+                    )
+                windows = await asyncio.to_thread(self._split, texts)
+                vectors = await self._embedder.embed_documents([text for _, _, text in windows])
+                batch = VectorBatch(
+                    [chunk_id for chunk_id, _, _ in windows],
+                    [number for _, number, _ in windows],
+                    vectors.astype(np.float16),
+                )
+                await asyncio.to_thread(batches.add, batch)
+                advance.done += len(texts)
 
     async def _enter(self, source: KnowledgeSource, stage: str) -> None:
         await self._write(

@@ -114,7 +114,10 @@ class ChunkVector(Base):
 
 
 class Posting(Base):
-    """Where a term occurs in a source: parallel arrays of chunk index, frequency, and the chunk's length in terms."""
+    """Where a term occurs in a segment of a source, of which only a long one has more than the segment 0.
+
+    Parallel arrays of chunk index, frequency, and the chunk's length in terms.
+    """
 
     __tablename__ = "postings"
     __table_args__ = (
@@ -125,6 +128,7 @@ class Posting(Base):
     persona_id: Mapped[UUID] = mapped_column(primary_key=True)
     term: Mapped[str] = mapped_column(primary_key=True)
     source_id: Mapped[UUID] = mapped_column(ForeignKey("knowledge_sources.id", ondelete="CASCADE"), primary_key=True)
+    segment: Mapped[int] = mapped_column(primary_key=True)
     org_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id", ondelete="CASCADE"))
     chunk_indexes: Mapped[list[int]] = mapped_column(ARRAY(Integer))
     frequencies: Mapped[list[int]] = mapped_column(ARRAY(Integer))

@@ -1,18 +1,18 @@
 """Every query on sources and on what indexing writes. The queries of retrieval stand in `retrieval`."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, and_, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.kit.pagination import PageRequest
-from bwenge.knowledge.index_rows import ChunkRow, KeywordIndex
+from bwenge.knowledge.index_rows import ChunkRow, IndexSegment, PostingRow, VectorBatch
 from bwenge.knowledge.models import ChunkVector, KnowledgeChunk, KnowledgeSource, Posting
 
-_BATCH: Final = 1_000
+_BATCH_WEIGHT: Final = 2_000
+_CHUNK_WEIGHT: Final = 20
 
 T = TypeVar("T")
 
@@ -124,27 +124,18 @@ async def queue_positions(session: AsyncSession, source_ids: Collection[UUID], *
     return {row.id: row.position for row in rows}
 
 
-async def replace_keyword_index(session: AsyncSession, source: KnowledgeSource, index: KeywordIndex) -> None:
+async def replace_keyword_index(
+    session: AsyncSession, source: KnowledgeSource, segments: AsyncIterable[IndexSegment]
+) -> None:
     """Write chunks and postings in the place of any that an interrupted attempt left."""
     await delete_index(session, source.id, org_id=source.org_id)
-    for batch in _batches(index.chunks):
-        await session.execute(insert(KnowledgeChunk), [_chunk_values(source, chunk) for chunk in batch])
-    for terms in _batches(list(index.postings.items())):
-        await session.execute(
-            insert(Posting),
-            [
-                {
-                    "persona_id": source.persona_id,
-                    "term": term,
-                    "source_id": source.id,
-                    "org_id": source.org_id,
-                    "chunk_indexes": posting.chunk_indexes,
-                    "frequencies": posting.frequencies,
-                    "lengths": posting.lengths,
-                }
-                for term, posting in terms
-            ],
-        )
+    async for segment in segments:
+        for chunks in _batches(segment.chunks, lambda _: _CHUNK_WEIGHT):
+            await session.execute(insert(KnowledgeChunk), [_chunk_values(source, chunk) for chunk in chunks])
+        for postings in _batches(segment.postings.items(), lambda item: 1 + len(item[1].chunk_indexes)):
+            await session.execute(
+                insert(Posting), [_posting_values(source, segment.number, *posting) for posting in postings]
+            )
 
 
 def _chunk_values(source: KnowledgeSource, chunk: ChunkRow) -> dict[str, Any]:
@@ -162,23 +153,42 @@ def _chunk_values(source: KnowledgeSource, chunk: ChunkRow) -> dict[str, Any]:
     }
 
 
-async def chunk_texts(session: AsyncSession, source_id: UUID, *, org_id: UUID) -> Sequence[tuple[UUID, str]]:
+def _posting_values(source: KnowledgeSource, segment: int, term: str, posting: PostingRow) -> dict[str, Any]:
+    return {
+        "persona_id": source.persona_id,
+        "term": term,
+        "source_id": source.id,
+        "segment": segment,
+        "org_id": source.org_id,
+        "chunk_indexes": posting.chunk_indexes,
+        "frequencies": posting.frequencies,
+        "lengths": posting.lengths,
+    }
+
+
+async def chunk_texts(
+    session: AsyncSession, source_id: UUID, *, org_id: UUID, start: int, count: int
+) -> Sequence[tuple[UUID, str]]:
+    """Id and text of `count` chunks of a source from the chunk index `start` on, in order."""
     query = (
         select(KnowledgeChunk.id, KnowledgeChunk.text)
-        .where(KnowledgeChunk.source_id == source_id, KnowledgeChunk.org_id == org_id)
+        .where(
+            KnowledgeChunk.source_id == source_id,
+            KnowledgeChunk.org_id == org_id,
+            KnowledgeChunk.chunk_index >= start,
+            KnowledgeChunk.chunk_index < start + count,
+        )
         .order_by(KnowledgeChunk.chunk_index)
     )
     return [(chunk_id, text) for chunk_id, text in await session.execute(query)]
 
 
-async def replace_vectors(
-    session: AsyncSession, source: KnowledgeSource, vectors: Sequence[tuple[UUID, int, NDArray[Any]]]
-) -> None:
-    """Write all vectors of a source: chunk id, window index, embedding of shape (EMBEDDING_DIMENSIONS,)."""
+async def replace_vectors(session: AsyncSession, source: KnowledgeSource, batches: AsyncIterable[VectorBatch]) -> None:
+    """Write all vectors of a source; a batch at a time is bound to its statement, while the event loop waits."""
     await session.execute(
         delete(ChunkVector).where(ChunkVector.source_id == source.id, ChunkVector.org_id == source.org_id)
     )
-    for batch in _batches(vectors):
+    async for batch in batches:
         await session.execute(
             insert(ChunkVector),
             [
@@ -190,7 +200,9 @@ async def replace_vectors(
                     "source_id": source.id,
                     "embedding": embedding,
                 }
-                for chunk_id, window_index, embedding in batch
+                for chunk_id, window_index, embedding in zip(
+                    batch.chunk_ids, batch.window_indexes, batch.embeddings, strict=True
+                )
             ],
         )
 
@@ -213,5 +225,15 @@ async def delete_source(session: AsyncSession, source_id: UUID, *, org_id: UUID)
     )
 
 
-def _batches(items: Sequence[T]) -> list[Sequence[T]]:
-    return [items[start : start + _BATCH] for start in range(0, len(items), _BATCH)]
+def _batches(items: Iterable[T], weight_of: Callable[[T], int]) -> Iterator[list[T]]:
+    """The items in order, in batches of about `_BATCH_WEIGHT`; a statement's values are bound on the event loop."""
+    batch: list[T] = []
+    weight = 0
+    for item in items:
+        batch.append(item)
+        weight += weight_of(item)
+        if weight >= _BATCH_WEIGHT:
+            yield batch
+            batch, weight = [], 0
+    if batch:
+        yield batch

@@ -262,11 +262,12 @@ CREATE TABLE postings (
     persona_id UUID NOT NULL,
     term VARCHAR NOT NULL,
     source_id UUID NOT NULL,
+    segment INTEGER NOT NULL,
     org_id UUID NOT NULL,
     chunk_indexes INTEGER[] NOT NULL,
     frequencies INTEGER[] NOT NULL,
     lengths INTEGER[] NOT NULL,
-    CONSTRAINT pk_postings PRIMARY KEY (persona_id, term, source_id),
+    CONSTRAINT pk_postings PRIMARY KEY (persona_id, term, source_id, segment),
     CONSTRAINT fk_postings_source_id FOREIGN KEY(source_id) REFERENCES knowledge_sources (id) ON DELETE CASCADE,
     CONSTRAINT fk_postings_org_id FOREIGN KEY(org_id) REFERENCES organizations (id) ON DELETE CASCADE
 );
