@@ -18,7 +18,7 @@ from sqlalchemy import text
 from bwenge.kit.blobs.store import BlobKey
 from bwenge.kit.db import PLATFORM
 from bwenge.kit.ids import new_id
-from bwenge.kit.jobs.queue import ClaimedJob
+from bwenge.kit.jobs.queue import BACKOFF_LIMIT, ClaimedJob, NewJob
 from bwenge.knowledge import ingestion, jobs, repository
 from bwenge.knowledge.ingestion import SourceIngestion
 from bwenge.knowledge.parsing.base import FailureCode, ParseFailure
@@ -420,6 +420,7 @@ async def test_a_ready_source_that_is_purged_leaves_nothing_behind(bench: Bench)
     stored = await bench.application.platform.knowledge.sources.find_file(source_id, org_id=bench.owner.org_id)
     await delete(bench, source_id)
     await bench.application.platform.knowledge.removal.purge(source_id, stored.key)
+    await bench.application.platform.knowledge.removal.remove_file(stored.key)
     for table in ("knowledge_sources", "knowledge_chunks", "postings", "chunk_vectors", "blobs", "blob_references"):
         assert await bench.count(table) == 0, table
 
@@ -443,6 +444,27 @@ async def test_a_job_names_its_source_and_its_organisation(bench: Bench) -> None
 def test_a_purge_waits_for_the_ingestion_of_the_same_source() -> None:
     source_id, key = new_id(), BlobKey(new_id(), "0" * 64)
     assert jobs.purge(source_id, key).ordering_key == jobs.ingest(source_id, org_id=key.org_id).ordering_key
+
+
+def test_removals_of_one_file_follow_each_other() -> None:
+    key = BlobKey(new_id(), "0" * 64)
+    assert jobs.remove_file(key).ordering_key == jobs.finish_removal(key).ordering_key is not None
+    assert jobs.remove_file(key).ordering_key != jobs.remove_file(BlobKey(key.org_id, "1" * 64)).ordering_key
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        jobs.purge(new_id(), BlobKey(new_id(), "0" * 64)),
+        jobs.sweep_file(BlobKey(new_id(), "0" * 64)),
+        jobs.remove_file(BlobKey(new_id(), "0" * 64)),
+        jobs.finish_removal(BlobKey(new_id(), "0" * 64)),
+    ],
+    ids=lambda job: job.kind,
+)
+def test_a_removal_outlasts_a_store_that_is_away_for_hours(job: NewJob) -> None:
+    waits = [min(2.0**attempt, BACKOFF_LIMIT.total_seconds()) for attempt in range(1, job.max_attempts)]
+    assert sum(waits) > 2 * 60 * 60
 
 
 def test_a_job_without_an_organisation_is_refused() -> None:

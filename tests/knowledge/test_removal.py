@@ -130,17 +130,12 @@ async def test_a_purge_removes_a_deleted_source_with_all_that_was_made_of_it(
         assert (await connection.execute(text("SELECT id FROM knowledge_sources"))).scalars().all() == [kept]
 
 
-async def test_a_purge_whose_source_is_gone_still_removes_the_file(
-    removal: SourceRemoval, blobs: InterruptedStore, key: BlobKey
+@pytest.mark.parametrize("asks", ["purge", "sweep"])
+async def test_a_purge_and_a_sweep_ask_for_the_removal_of_the_file(
+    removal: SourceRemoval, database: SavepointDatabase, key: BlobKey, asks: str
 ) -> None:
-    """As after a crash between the two."""
-    await removal.purge(new_id(), key)
-    assert not await is_stored(blobs, key)
-
-
-async def test_the_purge_of_one_source_keeps_the_file_that_another_refers_to(
-    removal: SourceRemoval, database: SavepointDatabase, blobs: InterruptedStore, key: BlobKey
-) -> None:
-    await hold(database, key, new_id())
-    await removal.purge(new_id(), key)
-    assert await is_stored(blobs, key)
+    """The purge of a source that is gone too, as after a crash."""
+    await (removal.purge(new_id(), key) if asks == "purge" else removal.sweep_file(key))
+    async with database.superuser() as connection:
+        job = (await connection.execute(text("SELECT kind, payload, ordering_key FROM jobs"))).one()
+    assert tuple(job) == ("knowledge.remove_file", {"sha256": key.sha256}, f"file:{key.path}")

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
+from bwenge.kit.blobs.store import BlobKey
 from bwenge.kit.identity import Role
 from bwenge.knowledge import uploads
 from tests.support.application import Application, Person
@@ -124,6 +125,38 @@ async def test_a_deleted_content_may_be_uploaded_anew(
     again = await application.upload(owner, persona_id, TEXT)
     assert again.status_code == 202
     assert again.json()["source_id"] != first["source_id"]
+
+
+async def test_a_content_whose_removal_was_given_up_can_be_uploaded_again_as_soon_as_the_store_is_back(
+    application: Application,
+    owner: Person,
+    persona_id: UUID,
+    database: SavepointDatabase,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source_id = (await application.upload(owner, persona_id, TEXT)).json()["source_id"]
+    key = (await application.platform.knowledge.sources.find_file(UUID(source_id), org_id=owner.org_id)).key
+    await application.client.delete(f"/knowledge/{source_id}", headers=owner.headers)
+
+    async def away(_key: BlobKey) -> None:
+        raise ConnectionError("the store is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(application.platform.resources.blobs, "delete", away)
+        with pytest.raises(ConnectionError):
+            await application.platform.knowledge.removal.remove_file(key)
+    async with database.superuser() as connection:
+        await connection.execute(text("UPDATE jobs SET state = 'dead'"))
+    refusals = [await application.upload(owner, persona_id, TEXT) for _ in range(2)]
+    assert [code_of(refusal) for refusal in refusals] == [(503, "unavailable")] * 2
+    assert refusals[0].headers["retry-after"] == "1"
+    async with database.superuser() as connection:
+        asked = await connection.execute(
+            text("SELECT kind FROM jobs WHERE state = 'queued' AND run_after <= clock_timestamp()")
+        )
+        assert asked.scalars().all() == ["knowledge.remove_file"]
+    await application.platform.knowledge.removal.remove_file(key)
+    assert (await application.upload(owner, persona_id, TEXT)).status_code == 202
 
 
 @pytest.mark.parametrize("name", ["photo.png", "photo.pdf", "photo.txt"])

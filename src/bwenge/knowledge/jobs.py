@@ -1,5 +1,6 @@
 """The jobs that knowledge asks for: names, payloads, and their order."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -11,6 +12,10 @@ from bwenge.kit.jobs.queue import ClaimedJob, NewJob
 INGEST: Final = "knowledge.ingest"
 PURGE: Final = "knowledge.purge"
 SWEEP_FILE: Final = "knowledge.sweep_file"
+REMOVE_FILE: Final = "knowledge.remove_file"
+
+REMOVAL_ATTEMPTS: Final = 40
+"""A removal costs little and is tried for three hours: a store may be away for long."""
 
 
 def ingest(source_id: UUID, *, org_id: UUID) -> NewJob:
@@ -19,13 +24,44 @@ def ingest(source_id: UUID, *, org_id: UUID) -> NewJob:
 
 def purge(source_id: UUID, key: BlobKey) -> NewJob:
     """Comes after the source's ingestion, should that still be running."""
-    payload = {"source_id": str(source_id), "sha256": key.sha256}
-    return NewJob(PURGE, payload, org_id=key.org_id, ordering_key=f"source:{source_id}")
+    return NewJob(
+        PURGE,
+        {"source_id": str(source_id), "sha256": key.sha256},
+        org_id=key.org_id,
+        ordering_key=f"source:{source_id}",
+        max_attempts=REMOVAL_ATTEMPTS,
+    )
 
 
 def sweep_file(key: BlobKey) -> NewJob:
     """Looks, when an upload's lease has ended, whether the file came to be needed."""
-    return NewJob(SWEEP_FILE, {"sha256": key.sha256}, org_id=key.org_id, delay=LEASE + timedelta(minutes=1))
+    return NewJob(
+        SWEEP_FILE,
+        {"sha256": key.sha256},
+        org_id=key.org_id,
+        delay=LEASE + timedelta(minutes=1),
+        max_attempts=REMOVAL_ATTEMPTS,
+    )
+
+
+def remove_file(key: BlobKey) -> NewJob:
+    """Removes a file that nothing needs.
+
+    One removal of a file follows the other: what one has decided on, and is slow to do, must not meet a file that was
+    stored anew after another had done it.
+    """
+    return NewJob(
+        REMOVE_FILE,
+        {"sha256": key.sha256},
+        org_id=key.org_id,
+        ordering_key=f"file:{key.path}",
+        max_attempts=REMOVAL_ATTEMPTS,
+    )
+
+
+def finish_removal(key: BlobKey) -> NewJob:
+    """The removal of a file on which one was decided, should its own job be dead; asked for as often as one likes."""
+    return replace(remove_file(key), dedupe_key=f"finish_removal:{key.path}")
 
 
 def source_id_of(job: ClaimedJob) -> UUID:

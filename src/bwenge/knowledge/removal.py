@@ -5,7 +5,8 @@ from uuid import UUID
 from bwenge.kit.blobs import references
 from bwenge.kit.blobs.store import BlobKey, BlobStore
 from bwenge.kit.db import Database
-from bwenge.knowledge import repository
+from bwenge.kit.jobs.queue import enqueue
+from bwenge.knowledge import jobs, repository
 
 
 class SourceRemoval:
@@ -14,15 +15,20 @@ class SourceRemoval:
         self._blobs = blobs
 
     async def purge(self, source_id: UUID, key: BlobKey) -> None:
-        """Remove a deleted source's chunks, vectors, postings, row and file; may be repeated after a crash."""
+        """Remove a deleted source's chunks, vectors, postings and row, and ask for the removal of its file."""
         async with self._database.unit_of_work(key.org_id) as session:
             if await repository.find_tombstone(session, source_id, org_id=key.org_id) is not None:
                 await repository.delete_index(session, source_id, org_id=key.org_id)
                 await repository.delete_source(session, source_id, org_id=key.org_id)
-        await self.remove_file(key)
+            await enqueue(session, jobs.remove_file(key))
+
+    async def sweep_file(self, key: BlobKey) -> None:
+        """Ask for the removal of a file whose upload may never have ended."""
+        async with self._database.unit_of_work(key.org_id) as session:
+            await enqueue(session, jobs.remove_file(key))
 
     async def remove_file(self, key: BlobKey) -> None:
-        """Remove a file that nothing refers to; keep it where something does."""
+        """Remove a file that nothing refers to; keep it where something does. May be repeated after a crash."""
         async with self._database.unit_of_work(key.org_id) as session:
             condemned = await references.condemn(session, key)
         if not condemned:

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.analytics.contract import EventRecorder, NewEvent
 from bwenge.kit.blobs import references
+from bwenge.kit.blobs.references import BlobBusy
 from bwenge.kit.blobs.store import BlobKey, BlobStore
 from bwenge.kit.db import Database
 from bwenge.kit.errors import NotFound
@@ -88,8 +89,10 @@ class SourceService:
         source = await self._describe(principal, persona_id, received, title=title)
         key = BlobKey(org_id, received.sha256)
         async with self._database.unit_of_work(org_id) as session:
-            await references.lease(session, key, owner_id=source.id, size=received.size)
-            await enqueue(session, jobs.sweep_file(key))
+            is_leased = await references.lease(session, key, owner_id=source.id, size=received.size)
+            await enqueue(session, jobs.sweep_file(key) if is_leased else jobs.finish_removal(key))
+        if not is_leased:
+            raise BlobBusy(retry_after=1)
         await self._blobs.put(key, received.path)
         try:
             async with self._database.unit_of_work(org_id) as session:

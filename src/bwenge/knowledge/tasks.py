@@ -21,10 +21,14 @@ def job_kinds(ingestion: SourceIngestion, removal: SourceRemoval, service: Sourc
         await removal.purge(jobs.source_id_of(job), jobs.key_of(job))
 
     async def sweep_file(job: ClaimedJob) -> None:
+        await removal.sweep_file(jobs.key_of(job))
+
+    async def remove_file(job: ClaimedJob) -> None:
         await removal.remove_file(jobs.key_of(job))
 
     return [
         JobKind(jobs.INGEST, ingest, on_dead=on_ingest_dead),
         JobKind(jobs.PURGE, purge),
         JobKind(jobs.SWEEP_FILE, sweep_file),
+        JobKind(jobs.REMOVE_FILE, remove_file),
     ]

@@ -1,5 +1,6 @@
 """A content is never removed while it is referred to or leased, and can always be removed when it is neither."""
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from bwenge.kit.blobs import references
 from bwenge.kit.blobs.references import BlobBusy
 from bwenge.kit.blobs.store import BlobKey
+from bwenge.kit.db import Database
 from bwenge.kit.ids import new_id
 from tests.support.databases import SavepointDatabase
 
@@ -77,12 +79,7 @@ Act = Callable[[AsyncSession, BlobKey, UUID], Awaitable[bool]]
 
 
 async def _lease(session: AsyncSession, key: BlobKey, owner: UUID) -> bool:
-    try:
-        async with session.begin_nested():
-            await references.lease(session, key, owner_id=owner, size=3)
-    except BlobBusy:
-        return False
-    return True
+    return await references.lease(session, key, owner_id=owner, size=3)
 
 
 async def _refer(session: AsyncSession, key: BlobKey, owner: UUID) -> bool:
@@ -170,17 +167,61 @@ async def test_a_content_that_was_not_condemned_is_not_forgotten(database: Savep
         assert (await stored(session)).state == "present"
 
 
-async def test_a_lease_that_comes_while_the_content_is_being_deleted_says_to_come_again(
+async def test_a_content_stays_until_its_last_reference_is_dropped(database: SavepointDatabase, key: BlobKey) -> None:
+    async with database.unit_of_work(key.org_id) as session:
+        for owner in OWNERS:
+            await references.lease(session, key, owner_id=owner, size=3)
+            await references.refer(session, key, owner_id=owner)
+        await references.drop_reference(session, key, owner_id=OWNERS[0])
+        assert await references.condemn(session, key) is False
+        await references.drop_reference(session, key, owner_id=OWNERS[1])
+        assert await references.condemn(session, key) is True
+
+
+async def test_a_reference_to_a_content_that_is_being_removed_says_to_come_again(
     database: SavepointDatabase, key: BlobKey
 ) -> None:
     async with database.unit_of_work(key.org_id) as session:
         await references.lease(session, key, owner_id=OWNERS[0], size=3)
-        await references.drop_reference(session, key, owner_id=OWNERS[0])
+        await expire(session, OWNERS[0])
         await references.condemn(session, key)
     with pytest.raises(BlobBusy) as refusal:
         async with database.unit_of_work(key.org_id) as session:
-            await references.lease(session, key, owner_id=OWNERS[1], size=3)
+            await references.refer(session, key, owner_id=OWNERS[0])
     assert refusal.value.retry_after == 1
+
+
+async def somebody_waits_for_a_lock(database: Database, org_id: UUID) -> None:
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    async with asyncio.timeout(30):
+        while True:
+            async with database.unit_of_work(org_id) as session:
+                if await session.scalar(waiting):
+                    return
+
+
+async def test_a_reference_that_is_being_made_is_seen_by_the_removal_that_is_being_decided(
+    committed_database: Database,
+) -> None:
+    """The lease has ended, and both come at once: the removal waits, and then finds the content needed."""
+    key = BlobKey(new_id(), "ab" * 32)
+    async with committed_database.unit_of_work(key.org_id) as session:
+        await references.lease(session, key, owner_id=OWNERS[0], size=3)
+        await session.execute(text("UPDATE blob_references SET expires_at = now() - interval '1 s'"))
+
+    async def condemn() -> bool:
+        async with committed_database.unit_of_work(key.org_id) as session:
+            return await references.condemn(session, key)
+
+    async with committed_database.unit_of_work(key.org_id) as session:
+        await references.refer(session, key, owner_id=OWNERS[0])
+        removal = asyncio.create_task(condemn())
+        await somebody_waits_for_a_lock(committed_database, key.org_id)
+    assert await removal is False
+    async with committed_database.unit_of_work(key.org_id) as session:
+        assert (await stored(session)).held == {OWNERS[0]: "referred"}
 
 
 async def test_the_rows_of_one_tenant_are_not_seen_by_another(database: SavepointDatabase, key: BlobKey) -> None:

@@ -24,11 +24,11 @@ class BlobBusy(Unavailable):
     title = "The same file is being removed at this moment; send it again shortly"
 
 
-async def lease(session: AsyncSession, key: BlobKey, *, owner_id: UUID, size: int) -> None:
+async def lease(session: AsyncSession, key: BlobKey, *, owner_id: UUID, size: int) -> bool:
     """Keep the content for ten minutes, in which the owner may write it and then refer to it.
 
-    Raises:
-        BlobBusy: the same content is being removed at this moment.
+    Returns False, and keeps nothing, while the same content is being removed. Not an error: the caller's transaction
+    may have to commit, to see to it that the removal ends.
     """
     state = await session.scalar(
         insert(BlobRow)
@@ -37,7 +37,7 @@ async def lease(session: AsyncSession, key: BlobKey, *, owner_id: UUID, size: in
         .returning(BlobRow.state)
     )
     if state != "present":
-        raise BlobBusy(retry_after=1)
+        return False
     await session.execute(
         insert(BlobReference)
         .values(
@@ -48,6 +48,7 @@ async def lease(session: AsyncSession, key: BlobKey, *, owner_id: UUID, size: in
         )
         .on_conflict_do_nothing()
     )
+    return True
 
 
 async def refer(session: AsyncSession, key: BlobKey, *, owner_id: UUID) -> None:
@@ -56,6 +57,10 @@ async def refer(session: AsyncSession, key: BlobKey, *, owner_id: UUID) -> None:
     Raises:
         BlobBusy: the lease is gone, because the owner took longer than ten minutes.
     """
+    # The row's lock comes first, so that no removal can be decided on between this statement and the commit.
+    state = await session.scalar(select(BlobRow.state).where(_row(key)).with_for_update(read=True))
+    if state != "present":
+        raise BlobBusy(retry_after=1)
     kept = await session.scalar(
         update(BlobReference)
         .where(_reference(key), BlobReference.owner_id == owner_id)
@@ -81,7 +86,7 @@ async def condemn(session: AsyncSession, key: BlobKey) -> bool:
     )
     if (await session.execute(needed.limit(1))).first() is not None:
         return False
-    await session.execute(delete(BlobReference).where(_reference(key)))
+    await session.execute(delete(BlobReference).where(_reference(key), BlobReference.expires_at < now))
     await session.execute(update(BlobRow).where(_row(key)).values(state="deleting"))
     return True
 
