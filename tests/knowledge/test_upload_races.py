@@ -36,6 +36,22 @@ async def test_twins_of_one_upload_are_one_source_with_one_file_and_one_ingestio
     assert ingestions == 1
 
 
+async def test_twins_of_one_upload_begin_a_failed_source_anew_once(
+    committed: Application, committed_database: Database
+) -> None:
+    owner = await committed.register()
+    persona_id = await committed.create_persona(owner)
+    source_id = await committed.add_document(owner, persona_id, b"")
+    answers = await asyncio.gather(*(committed.upload(owner, persona_id, b"") for _ in range(4)))
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 202]
+    assert {answer.json()["source_id"] for answer in answers} == {str(source_id)}
+    assert {answer.json()["status"] for answer in answers} == {"pending"}
+    async with committed_database.unit_of_work(PLATFORM) as session:
+        assert await session.scalar(text("SELECT count(*) FROM jobs WHERE kind = 'knowledge.ingest'")) == 2
+    async with committed_database.unit_of_work(owner.org_id) as session:
+        assert await session.scalar(text("SELECT count(*) FROM blob_references WHERE expires_at IS NULL")) == 1
+
+
 async def test_the_same_file_sent_to_two_personas_at_once_is_two_sources_of_one_content(
     committed: Application, committed_database: Database
 ) -> None:

@@ -107,6 +107,71 @@ async def test_a_duplicate_tells_the_status_of_the_source_that_is_there(
     assert (await application.upload(owner, persona_id, TEXT)).json()["status"] == "ready"
 
 
+async def test_a_failed_source_begins_anew_with_the_file_that_is_sent_again(
+    application: Application, owner: Person, persona_id: UUID
+) -> None:
+    source_id = (await application.upload(owner, persona_id, TEXT)).json()["source_id"]
+    stored = await application.platform.knowledge.sources.find_file(UUID(source_id), org_id=owner.org_id)
+    await application.platform.resources.blobs.delete(stored.key)
+    await application.ingest(owner, UUID(source_id))
+    path = f"/knowledge/{source_id}/status"
+    failed = (await application.client.get(path, headers=owner.headers)).json()
+    assert (failed["status"], failed["error_code"]) == ("failed", "storage_failed")
+
+    again = await application.upload(owner, persona_id, TEXT)
+
+    assert again.status_code == 202
+    assert {"source_id": source_id, "status": "pending", "duplicate": False}.items() <= again.json().items()
+    waiting = (await application.client.get(path, headers=owner.headers)).json()
+    begun = {"status": "pending", "stage": "queued", "progress": 0.0, "attempts": 0, "error_code": None}
+    assert begun.items() <= waiting.items()
+    assert waiting["error_message"] is None
+    await application.ingest(owner, UUID(source_id))
+    assert (await application.client.get(path, headers=owner.headers)).json()["status"] == "ready"
+
+
+async def test_a_source_that_begins_anew_asks_for_its_ingestion_and_leaves_an_event(
+    application: Application, owner: Person, persona_id: UUID, database: SavepointDatabase
+) -> None:
+    source_id = await application.add_document(owner, persona_id, b"")
+    await application.upload(owner, persona_id, b"")
+    async with database.superuser() as connection:
+        jobs = text("SELECT count(*) FROM jobs WHERE kind = 'knowledge.ingest' AND ordering_key = :key")
+        assert await connection.scalar(jobs, {"key": f"source:{source_id}"}) == 2
+        events = text("SELECT count(*) FROM analytics_events WHERE event_type = 'source_uploaded'")
+        assert await connection.scalar(events) == 2
+
+
+async def test_a_source_without_vectors_stays_searchable_while_it_begins_anew(
+    application: Application, owner: Person, persona_id: UUID, database: SavepointDatabase
+) -> None:
+    source_id = await application.add_document(owner, persona_id, TEXT)
+    async with database.superuser() as connection:
+        await connection.execute(text("UPDATE knowledge_sources SET status = 'failed', searchable = 'keyword'"))
+    await application.upload(owner, persona_id, TEXT)
+    search = {"persona_id": str(persona_id), "query": "fare to Huye"}
+    found = await application.client.post("/knowledge/search", headers=owner.headers, json=search)
+    assert [hit["source_id"] for hit in found.json()["items"]] == [str(source_id)]
+
+
+async def test_a_failed_source_that_is_deleted_while_its_file_arrives_says_to_send_it_again(
+    application: Application, owner: Person, persona_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source_id = await application.add_document(owner, persona_id, b"")
+    put = application.platform.resources.blobs.put
+
+    async def deleted_meanwhile(*given: Any) -> None:
+        await put(*given)
+        await application.client.delete(f"/knowledge/{source_id}", headers=owner.headers)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(application.platform.resources.blobs, "put", deleted_meanwhile)
+        assert code_of(await application.upload(owner, persona_id, b"")) == (503, "unavailable")
+    again = await application.upload(owner, persona_id, b"")
+    assert again.status_code == 202
+    assert again.json()["source_id"] != str(source_id)
+
+
 async def test_the_same_content_for_another_persona_is_another_source(
     application: Application, owner: Person, persona_id: UUID
 ) -> None:

@@ -75,34 +75,60 @@ class SourceService:
     ) -> Upload:
         """Store the file and ask for its indexing; the same content for the same persona is the existing source.
 
+        A source that failed begins anew with the file that is sent again.
+
         Raises:
             NotFound, Forbidden: the persona.
             UnsupportedMedia: by content, whatever the name says.
             BlobBusy: the same file is being removed at this moment.
         """
-        org_id = principal.org_id
-        async with self._database.unit_of_work(org_id) as session:
+        async with self._database.unit_of_work(principal.org_id) as session:
             await self._personas.require(session, principal, persona_id, write=True)
-            existing = await self._same_content(session, org_id, persona_id, received)
-        if existing is not None:
+            existing = await self._same_content(session, principal.org_id, persona_id, received)
+        if existing is None:
+            source = await self._describe(principal, persona_id, received, title=title)
+            await self._store(source, received)
+            return await self._begin(principal, source, received)
+        if existing.status != "failed":
             return Upload(existing, duplicate=True)
-        source = await self._describe(principal, persona_id, received, title=title)
-        key = BlobKey(org_id, received.sha256)
-        async with self._database.unit_of_work(org_id) as session:
+        await self._store(existing, received)
+        return await self._begin_anew(principal, existing)
+
+    async def _store(self, source: KnowledgeSource, received: ReceivedFile) -> None:
+        """Put the file into the store, under a lease that the source is to turn into a reference."""
+        key = _key_of(source)
+        async with self._database.unit_of_work(source.org_id) as session:
             is_leased = await references.lease(session, key, owner_id=source.id, size=received.size)
             await enqueue(session, jobs.sweep_file(key) if is_leased else jobs.finish_removal(key))
         if not is_leased:
             raise BlobBusy(retry_after=1)
         await self._blobs.put(key, received.path)
+
+    async def _begin(self, principal: Principal, source: KnowledgeSource, received: ReceivedFile) -> Upload:
         try:
-            async with self._database.unit_of_work(org_id) as session:
+            async with self._database.unit_of_work(source.org_id) as session:
                 await repository.add_source(session, source)
-                await references.refer(session, key, owner_id=source.id)
-                await enqueue(session, jobs.ingest(source.id, org_id=org_id))
-                await self._events.record(session, _event("source_uploaded", principal, source))
+                await self._ask_for_ingestion(session, principal, source)
         except IntegrityError:
-            return await self._lost_race(principal, persona_id, received, lease_of=source.id)
+            return await self._lost_race(principal, source.persona_id, received, lease_of=source.id)
         return Upload(source, duplicate=False)
+
+    async def _begin_anew(self, principal: Principal, failed: KnowledgeSource) -> Upload:
+        async with self._database.unit_of_work(failed.org_id) as session:
+            source = await repository.find_source(session, failed.id, org_id=failed.org_id, lock=True)
+            if source is None:
+                raise BlobBusy(retry_after=1)  # It was deleted meanwhile, and its file goes with it.
+            if source.status != "failed":
+                return Upload(source, duplicate=True)  # A twin of this upload was quicker.
+            source.status, source.stage, source.progress, source.attempts = "pending", "queued", 0.0, 0
+            source.error_code = source.error_message = None
+            await self._ask_for_ingestion(session, principal, source)
+            return Upload(source, duplicate=False)
+
+    async def _ask_for_ingestion(self, session: AsyncSession, principal: Principal, source: KnowledgeSource) -> None:
+        await references.refer(session, _key_of(source), owner_id=source.id)
+        await enqueue(session, jobs.ingest(source.id, org_id=source.org_id))
+        await self._events.record(session, _event("source_uploaded", principal, source))
 
     async def _describe(
         self, principal: Principal, persona_id: UUID, received: ReceivedFile, *, title: str | None
@@ -185,7 +211,7 @@ class SourceService:
             # The persona went before its sources: they are still to be deleted, by whom they belong to.
             if source.uploaded_by != principal.user_id and not principal.role.at_least(Role.ADMIN):
                 raise
-        key = BlobKey(source.org_id, source.sha256)
+        key = _key_of(source)
         await repository.bury_source(session, source)
         await references.drop_reference(session, key, owner_id=source.id)
         await enqueue(session, jobs.purge(source.id, key))
@@ -196,7 +222,7 @@ class SourceService:
         async with self._database.unit_of_work(org_id) as session:
             source = await self._find(session, source_id, org_id=org_id)
         return StoredFile(
-            key=BlobKey(source.org_id, source.sha256),
+            key=_key_of(source),
             name=source.file_name,
             type=source.type,
             size=source.file_size,
@@ -224,6 +250,10 @@ class SourceService:
         if source is None:
             raise SourceNotFound
         return source
+
+
+def _key_of(source: KnowledgeSource) -> BlobKey:
+    return BlobKey(source.org_id, source.sha256)
 
 
 def _event(event_type: str, principal: Principal, source: KnowledgeSource) -> NewEvent:
