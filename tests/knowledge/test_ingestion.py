@@ -227,6 +227,16 @@ async def test_a_file_that_the_store_lost_fails_as_storage(bench: Bench) -> None
     assert (await bench.status(source_id))["error_code"] == "storage_failed"
 
 
+async def test_a_file_that_the_store_damaged_fails_as_storage_and_is_not_read(bench: Bench, tmp_path: Path) -> None:
+    source_id = await bench.upload(TEXT)
+    stored = await bench.application.platform.knowledge.sources.find_file(source_id, org_id=bench.owner.org_id)
+    (tmp_path / "blobs" / stored.key.path).write_bytes(TEXT.replace(b"3,200", b"9,999"))
+    await bench.run(source_id)
+    status = await bench.status(source_id)
+    assert (status["status"], status["error_code"]) == ("failed", "storage_failed")
+    assert await bench.count("knowledge_chunks") == 0
+
+
 async def test_a_source_that_is_ready_is_not_worked_on_again(bench: Bench, writes: list[dict[str, Any]]) -> None:
     source_id = await bench.upload(TEXT)
     await bench.run(source_id)

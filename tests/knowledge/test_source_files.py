@@ -2,6 +2,7 @@
 
 import time
 from io import BytesIO
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID
 
@@ -271,3 +272,11 @@ async def test_a_file_that_the_store_lost_is_404_and_no_broken_200(
         sha256 = await connection.scalar(text("SELECT sha256 FROM knowledge_sources"))
     await application.platform.resources.blobs.delete(BlobKey(owner.org_id, sha256))
     assert code_of(await open_file(application, owner, source_id)) == (404, "not_found")
+
+
+async def test_a_range_that_a_damaged_file_does_not_reach_is_404(
+    application: Application, owner: Person, source_id: UUID, tmp_path: Path
+) -> None:
+    stored = await application.platform.knowledge.sources.find_file(source_id, org_id=owner.org_id)
+    (tmp_path / "blobs" / stored.key.path).write_bytes(TEXT[:10])
+    assert code_of(await open_file(application, owner, source_id, range="bytes=20-30")) == (404, "not_found")

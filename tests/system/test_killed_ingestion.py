@@ -159,10 +159,11 @@ def test_a_killed_platform_leaves_no_extraction_process_behind(school: School) -
     eventually(lambda: not _extraction_processes(school.data_dir), "the extraction process ends with its parent")
 
 
-def test_a_new_start_removes_the_copies_that_a_killed_platform_was_working_on(school: School) -> None:
-    left = school.data_dir / "work" / "0193c0de-0000-7000-8000-000000000000"
-    left.mkdir(parents=True)
-    (left / "original").write_bytes(b"a document whose source was deleted meanwhile")
+@pytest.mark.parametrize("place", ["work/0193c0de-0000-7000-8000-000000000000-1/original", "blobs/school/0a1b2c#1"])
+def test_a_new_start_removes_the_copies_that_a_killed_platform_was_working_on(school: School, place: str) -> None:
+    left = school.data_dir / place
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"a document whose source was deleted meanwhile")
 
     with school.open():
         assert not left.exists()

@@ -79,6 +79,7 @@ class Platform:
         """Take up the work that a killed predecessor left, and begin to do what is asked."""
         for folder in (self.spool, self.work_dir):
             await asyncio.to_thread(_make_empty, folder)
+        await self.resources.blobs.remove_leftovers()
         await self.chat.start()
         await self.jobs.start(alone=True)
 

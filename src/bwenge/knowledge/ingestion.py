@@ -93,7 +93,8 @@ class SourceIngestion:
                 raise
             await self._fail(source, code=failure.code.value, message=failure.message)
         except BlobMissing:
-            await self._fail(source, code="storage_failed", message="The stored file is missing; upload it again")
+            message = "The stored file is missing or damaged; upload it again"
+            await self._fail(source, code="storage_failed", message=message)
 
     async def _begin(self, source_id: UUID, *, org_id: UUID, attempt: int) -> KnowledgeSource | None:
         async with self._database.unit_of_work(org_id) as session:

@@ -1,6 +1,7 @@
 """Contents on disk behind the one interface."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,51 @@ async def test_a_deleted_content_is_missing_and_may_be_deleted_again(store: Blob
     await store.delete(key)
     with pytest.raises(BlobMissing):
         await store.fetch(key, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("damage", [CONTENT[:-1], CONTENT[:-1] + b"x", b""], ids=["cut", "changed", "emptied"])
+async def test_a_damaged_content_is_not_taken_for_the_one_that_was_stored(
+    store: BlobStore, tmp_path: Path, damage: bytes
+) -> None:
+    key = await put(store, tmp_path)
+    (tmp_path / "blobs" / key.path).write_bytes(damage)
+    with pytest.raises(BlobMissing):
+        await store.fetch(key, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("start", [0, 5])
+async def test_a_part_past_the_end_of_a_damaged_content_is_missing(
+    store: BlobStore, tmp_path: Path, start: int
+) -> None:
+    key = await put(store, tmp_path)
+    (tmp_path / "blobs" / key.path).write_bytes(b"")
+    with pytest.raises(BlobMissing):
+        await read(store, key, start=start, end=9)
+
+
+async def test_a_content_is_on_the_disk_with_its_name_before_it_counts_as_stored(
+    store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    sync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    key = await put(store, tmp_path)
+    folder = tmp_path / "blobs"
+    assert synced == [path.stat().st_ino for path in (folder / key.path, folder / str(key.org_id), folder)]
+
+
+async def test_what_a_killed_writer_left_is_removed_and_nothing_else(store: BlobStore, tmp_path: Path) -> None:
+    key = await put(store, tmp_path)
+    left = tmp_path / "blobs" / f"{key.path}#1"
+    left.write_bytes(b"half of a con")
+    await store.remove_leftovers()
+    assert not left.exists()
+    assert await read(store, key) == CONTENT
 
 
 async def test_the_folder_is_closed_to_others(tmp_path: Path) -> None:
