@@ -81,6 +81,7 @@ class SourceService:
             NotFound, Forbidden: the persona.
             UnsupportedMedia: by content, whatever the name says.
             BlobBusy: the same file is being removed at this moment.
+            StorageUnavailable: the store does not take it.
         """
         async with self._database.unit_of_work(principal.org_id) as session:
             await self._personas.require(session, principal, persona_id, write=True)

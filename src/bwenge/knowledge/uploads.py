@@ -7,13 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
+import structlog
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from bwenge.kit.blobs.store import StorageUnavailable
 from bwenge.kit.ids import new_id
 from bwenge.kit.storable import storable
 from bwenge.knowledge.errors import FileTooLarge, MalformedUpload
 from bwenge.knowledge.service import ReceivedFile
+
+_log = structlog.get_logger(__name__)
 
 MAX_FILE_BYTES: Final = 100 * 1024 * 1024
 MAX_FORM_BYTES: Final = 64 * 1024
@@ -41,14 +45,23 @@ async def receive_upload(
         FileTooLarge: by its declared length, or as soon as it has grown too large.
         MalformedUpload: not a multipart form, cut off, without a file, with one field twice, or with more fields than
             any client sends.
+        StorageUnavailable: the local disk does not take it.
     """
     path = spool / new_id().hex
     try:
-        with path.open("xb") as file:
-            form = await _read(body, _boundary(content_type), file, content_length)
-        yield form.finish(path)
+        yield (await _spool(path, body, _boundary(content_type), content_length)).finish(path)
     finally:
         path.unlink(missing_ok=True)
+
+
+async def _spool(path: Path, body: AsyncIterator[bytes], boundary: bytes, content_length: int | None) -> "_FormReader":
+    try:
+        with path.open("xb") as file:
+            return await _read(body, boundary, file, content_length)
+    except OSError as error:
+        _log.exception("upload_not_spooled")
+        await _drain(body)
+        raise StorageUnavailable from error
 
 
 async def _read(

@@ -10,8 +10,13 @@ from typing import BinaryIO, Final
 from uuid import UUID
 
 import obstore
-from obstore.exceptions import GenericError, NotFoundError
+import structlog
+from obstore.exceptions import BaseError, GenericError, NotFoundError
 from obstore.store import LocalStore, ObjectStore
+
+from bwenge.kit.errors import Unavailable
+
+_log = structlog.get_logger(__name__)
 
 _CHUNK_BYTES: Final = 1024 * 1024
 
@@ -32,6 +37,12 @@ class BlobMissing(Exception):
     """The store does not hold the content that a row speaks of, or other bytes in its place."""
 
 
+class StorageUnavailable(Unavailable):
+    """The disk is full, or the store refuses or does not answer."""
+
+    title = "Files cannot be stored at the moment; send it again later"
+
+
 class BlobStore:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -47,10 +58,17 @@ class BlobStore:
         """Store the file's content so that it outlasts a loss of power; it appears whole or not.
 
         Writing the same content twice is the same as once.
+
+        Raises:
+            StorageUnavailable: it does not count as stored.
         """
-        await obstore.put_async(self._store, key.path, file)
-        if self._folder is not None:
-            await asyncio.to_thread(_sync_to_disk, self._folder, key)
+        try:
+            await obstore.put_async(self._store, key.path, file)
+            if self._folder is not None:
+                await asyncio.to_thread(_sync_to_disk, self._folder, key)
+        except (BaseError, OSError) as error:
+            _log.exception("blob_not_stored", sha256=key.sha256)
+            raise StorageUnavailable from error
 
     async def remove_leftovers(self) -> None:
         """Remove what killed writers left on the local disk. Only where nobody writes at the moment."""
