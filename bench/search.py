@@ -23,7 +23,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bench.embedding import QUERY
-from bench.synthetic import Material, Question, Shape, load, migrated_server, role_urls
+from bench.synthetic import EMBEDDING_MODEL, Material, Question, Shape, load, migrated_server, role_urls
 from bwenge.kit.db import Database
 from bwenge.kit.telemetry import configure_logging
 from bwenge.knowledge import retrieval
@@ -73,7 +73,7 @@ class PlacedQuestions:
     def __init__(self, embedder: Embedder, questions: Sequence[Question]) -> None:
         self._embedder = embedder
         self._places = {question.text: question.vector for question in questions}
-        self.name = embedder.name
+        self.name = EMBEDDING_MODEL
         self.dimensions = embedder.dimensions
         self.max_tokens = embedder.max_tokens
         self.tokenizer = embedder.tokenizer
@@ -187,7 +187,9 @@ class _Parts:
 
     @classmethod
     async def of(cls, session: AsyncSession, question: Question, *, org_id: UUID) -> "_Parts":
-        material = await retrieval.find_material(session, org_id=org_id, persona_id=question.persona_id)
+        material = await retrieval.find_material(
+            session, org_id=org_id, persona_id=question.persona_id, embedding_model=EMBEDDING_MODEL
+        )
         return cls(session, question, org_id, material)
 
     async def keywords(self) -> dict[UUID, float]:
@@ -195,7 +197,12 @@ class _Parts:
             self.session,
             org_id=self.org_id,
             persona_id=self.question.persona_id,
-            terms=analyse_query(self.question.text, self.material.languages),
+            terms=analyse_query(
+                self.question.text,
+                language="en",
+                main_languages=self.material.main_languages,
+                languages=self.material.languages,
+            ),
             limit=CANDIDATES,
         )
 

@@ -30,6 +30,7 @@ VOCABULARY: Final = 30_000
 TERMS_PER_CHUNK: Final = 250
 TERMS_PER_QUESTION: Final = 6
 CHUNKS_PER_SECTION: Final = 20
+EMBEDDING_MODEL: Final = "synthetic"
 
 _ZIPF_OFFSET: Final = 40
 _SPECTRUM_DECAY: Final = 0.6
@@ -185,9 +186,9 @@ class SyntheticSource:
     def _write_source(self, connection: psycopg.Connection) -> None:
         connection.execute(
             "INSERT INTO knowledge_sources (id, org_id, persona_id, title, file_name, type, file_size, sha256, status, "
-            "stage, searchable, chunk_count, term_count, language) "
-            "VALUES (%s, %s, %s, 'Book', 'book.pdf', 'pdf', 1, %s, 'ready', 'done', 'full', %s, %s, 'en')",
-            [self.id, self.org_id, self.persona_id, self.id.hex, len(self.chunk_ids), self.terms.size],
+            "stage, searchable, chunk_count, term_count, language, languages, embedding_model) "
+            "VALUES (%s, %s, %s, 'Book', 'book.pdf', 'pdf', 1, %s, 'ready', 'done', 'full', %s, %s, 'en', '{en}', %s)",
+            [self.id, self.org_id, self.persona_id, self.id.hex, len(self.chunk_ids), self.terms.size, EMBEDDING_MODEL],
         )
 
     def _write_chunks(self, connection: psycopg.Connection) -> None:

@@ -90,16 +90,47 @@ def test_an_unknown_language_is_neither_stripped_nor_stemmed() -> None:
     assert analyse("the percentages", "xx") == ["the", "percentages"]
 
 
+def asked(text: str, language: str, *, main: str = "", others: str = "") -> dict[str, str]:
+    return analyse_query(
+        text, language=language, main_languages=frozenset(main.split()), languages=frozenset(others.split())
+    )
+
+
 @given(st.text(max_size=200), st.sampled_from(LANGUAGES))
 def test_a_text_is_found_by_each_of_its_own_words(text: str, language: str) -> None:
-    assert set(analyse(text, language)) <= set(analyse_query(text, [language]))
+    assert analyse_query(text, language=language, main_languages={language}, languages={language}).keys() == set(
+        analyse(text, language)
+    )
 
 
-@given(st.text(max_size=200), st.sets(st.sampled_from(LANGUAGES)))
-def test_a_questions_terms_are_the_union_over_the_materials_languages_each_once(text: str, languages: set[str]) -> None:
-    terms = analyse_query(text, languages)
-    assert len(terms) == len(set(terms))
-    assert set(terms) == {term for language in languages for term in analyse(text, language)}
+@given(st.text(max_size=200), st.sampled_from(LANGUAGES), st.sets(st.sampled_from(LANGUAGES)))
+def test_whatever_is_asked_for_may_be_indexed_in_one_of_the_languages(
+    text: str, language: str, languages: set[str]
+) -> None:
+    forms = analyse_query(text, language=language, main_languages=set(), languages=languages)
+    assert forms.keys() <= {form for other in languages | {language} for form in analyse(text, other)}
+    assert set(forms.values()) <= set(analyse(text, language))
+
+
+def test_a_question_asks_for_the_forms_of_all_languages_that_passages_are_in() -> None:
+    assert asked("interest rates", "en", main="en", others="en fr rw") == {
+        "interest": "interest",
+        "rate": "rate",
+        "rat": "rate",
+        "rates": "rate",
+    }
+
+
+def test_words_that_say_nothing_in_the_questions_language_are_asked_for_in_none() -> None:
+    assert asked("what is the rate", "en", main="en", others="rw").keys() == {"rate"}
+
+
+def test_words_that_say_nothing_in_a_sources_language_are_not_asked_for_in_that_of_stray_passages() -> None:
+    assert asked("what is the rate", "rw", main="en", others="en rw").keys() == {"rate"}
+
+
+def test_a_word_that_says_nothing_in_one_sources_language_is_asked_for_in_that_of_another() -> None:
+    assert "ai" in asked("what is AI", "en", main="en fr", others="en fr")
 
 
 async def test_threads_that_stem_at_once_do_not_disturb_each_other() -> None:

@@ -73,7 +73,8 @@ def test_each_chunk_is_analysed_in_its_own_language() -> None:
 
 
 def test_a_source_is_in_the_language_of_most_of_its_text() -> None:
-    assert totals_of(ENGLISH, FRENCH, FRENCH).language == "fr"
+    totals = totals_of(ENGLISH, FRENCH, FRENCH)
+    assert (totals.language, totals.languages) == ("fr", ["en", "fr"])
 
 
 def test_a_source_without_chunks_is_empty_and_english() -> None:

@@ -159,6 +159,13 @@ async def test_a_text_has_no_pages(bench: Bench) -> None:
     assert (await bench.status(source_id))["page_count"] is None
 
 
+async def test_a_ready_source_names_the_languages_of_its_passages_and_the_model_of_its_vectors(bench: Bench) -> None:
+    await bench.run(await bench.upload(TEXT))
+    async with bench.database.superuser() as connection:
+        source = (await connection.execute(text("SELECT languages, embedding_model FROM knowledge_sources"))).one()
+    assert tuple(source) == (["en"], "fake-bag-of-words")
+
+
 async def test_a_ready_source_has_chunks_postings_and_vectors(bench: Bench) -> None:
     await bench.run(await bench.upload(TEXT))
     assert await bench.count("knowledge_chunks") == 1

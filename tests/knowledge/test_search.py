@@ -2,15 +2,17 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.kit.ids import new_id
 from bwenge.knowledge import index_rows, retrieval
-from bwenge.knowledge.analysis import analyse, analyse_query
+from bwenge.knowledge.analysis import analyse
 from bwenge.knowledge.contract import SearchQuery, SearchResult
 from bwenge.knowledge.search import HybridSearch
 from bwenge.providers.embedding.fake import FakeEmbedder
@@ -135,6 +137,41 @@ async def test_diacritics_and_case_do_not_decide_what_is_found(
     assert hits[0].bm25_score > 0
 
 
+FRENCH = "Les pourcentages expriment un nombre comme une fraction de cent, et les taux d'intérêt aussi."
+
+
+async def test_a_passage_in_another_language_than_its_source_is_found_by_its_words(
+    database: SavepointDatabase, org_id: UUID, persona_id: UUID
+) -> None:
+    await add_source(database, org_id, persona_id, [*LESSON, FRENCH])
+    hits = (await search(database, org_id, persona_id, "pourcentages", alpha=0.0, top_k=1)).hits
+    assert [(hit.text, hit.language, hit.bm25_score > 0) for hit in hits] == [(FRENCH, "fr", True)]
+
+
+async def test_a_word_weighs_the_same_in_whatever_language_a_passage_was_taken_to_be(
+    database: SavepointDatabase, org_id: UUID, persona_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of many like passages was mistaken for another language, which must not put it first."""
+    passages = [f"Number {number} of the rates that the bank asked for." for number in range(9)]
+    monkeypatch.setattr(index_rows, "detect_language", lambda text: "rw" if "Number 4" in text else "en")
+    await add_source(database, org_id, persona_id, passages)
+    hits = (await search(database, org_id, persona_id, "What are the rates of the bank?", top_k=9)).hits
+    scores = {hit.text: hit.bm25_score for hit in hits}
+    assert 0 < scores[passages[4]] <= min(scores[passage] for passage in passages)
+
+
+async def test_vectors_of_another_model_are_not_compared_and_their_text_is_found_by_keyword(
+    database: SavepointDatabase, org_id: UUID, persona_id: UUID
+) -> None:
+    source_id = await add_source(database, org_id, persona_id, LESSON)
+    async with database.unit_of_work(org_id) as session:
+        await session.execute(
+            text("UPDATE knowledge_sources SET embedding_model = 'another' WHERE id = :id"), {"id": source_id}
+        )
+    hit = (await search(database, org_id, persona_id, "the bus to Huye")).hits[0]
+    assert (hit.text, hit.dense_score, hit.bm25_score > 0) == (LESSON[2], 0.0, True)
+
+
 def reference_bm25(documents: Sequence[Sequence[str]], query: Sequence[str]) -> list[float]:
     """Lucene's BM25, written from its definition."""
     average = sum(map(len, documents)) / len(documents)
@@ -160,7 +197,7 @@ async def test_bm25_scores_equal_the_definition_over_several_sources(
     await tombstone(database, org_id, deleted)
     question = "interest and the ratio of the amount by time"
     documents = [analyse(passage, "en") for passage in LESSON]
-    expected = dict(zip(LESSON, reference_bm25(documents, analyse_query(question, {"en"})), strict=True))
+    expected = dict(zip(LESSON, reference_bm25(documents, [*dict.fromkeys(analyse(question, "en"))]), strict=True))
     found = {hit.text: hit.bm25_score for hit in (await search(database, org_id, persona_id, question, top_k=10)).hits}
     assert {passage: score for passage, score in found.items() if score} == pytest.approx(
         {passage: score for passage, score in expected.items() if score}
@@ -185,10 +222,40 @@ async def test_bm25_of_a_source_in_many_segments_is_that_of_one(
     assert list(segments.scalars()) == [0, 1, 2]
 
 
+async def plan_of_the_last_statement(session: AsyncSession, work: Awaitable[object]) -> str:
+    connection = await session.connection()
+    sent: list[tuple[str, Any]] = []
+
+    def remember(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+        sent.append((statement, parameters))
+
+    event.listen(connection.sync_connection, "before_cursor_execute", remember)
+    try:
+        await work
+    finally:
+        event.remove(connection.sync_connection, "before_cursor_execute", remember)
+    rows = await connection.exec_driver_sql(f"EXPLAIN {sent[-1][0]}", sent[-1][1])
+    return "\n".join(rows.scalars())
+
+
 async def test_the_index_walk_above_the_exact_limit_finds_the_nearest_too(
     database: SavepointDatabase, org_id: UUID, persona_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await add_source(database, org_id, persona_id, LESSON)
-    exact = await search(database, org_id, persona_id, "simple interest", alpha=1.0)
-    monkeypatch.setattr(retrieval, "EXACT_LIMIT", 0)
-    assert await search(database, org_id, persona_id, "simple interest", alpha=1.0) == exact
+    await add_source(database, org_id, persona_id, [f"{passage} {n} {n % 7}" for n in range(60) for passage in LESSON])
+    embedder = FakeEmbedder()
+    scope = {"org_id": org_id, "persona_id": persona_id}
+
+    async def nearest(session: AsyncSession) -> dict[UUID, float]:
+        material = await retrieval.find_material(session, **scope, embedding_model=embedder.name)
+        query = await embedder.embed_query("simple interest and the rate 5 of 12")
+        return await retrieval.search_vectors(session, **scope, material=material, query=query, limit=10)
+
+    async with database.unit_of_work(org_id) as session:
+        exact = await nearest(session)
+        monkeypatch.setattr(retrieval, "EXACT_LIMIT", 0)
+        # Of so few vectors PostgreSQL would compare all by itself.
+        for setting in ("enable_seqscan", "enable_bitmapscan", "enable_sort"):
+            await session.execute(text(f"SET LOCAL {setting} = off"))
+        assert "ix_chunk_vectors_embedding" in await plan_of_the_last_statement(session, nearest(session))
+        walked = await nearest(session)
+    assert list(walked.values()) == pytest.approx(list(exact.values()))

@@ -69,7 +69,9 @@ async def add_source(
         source.chunk_count = totals.chunk_count
         source.term_count = totals.term_count
         source.language = totals.language
+        source.languages = totals.languages
         if vectors:
+            source.embedding_model = FakeEmbedder.name
             await repository.replace_vectors(session, source, _each([await _embedded(it) for it in segments]))
     return source.id
 

@@ -3,7 +3,7 @@
 import functools
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import Stemmer
@@ -40,16 +40,46 @@ _STOP_WORDS: Final = {
 
 def analyse(text: str, language: str) -> list[str]:
     """The terms of a text in reading order, as indexed for its language."""
-    stop_words = _STOP_WORDS.get(language, frozenset())
-    words = [word for word in _WORD.findall(fold(text)) if word not in stop_words and len(word) <= MAX_TERM_CHARACTERS]
+    return _stemmed([word for word in _words(text) if word not in _stop_words(language)], language)
+
+
+def analyse_query(
+    text: str, *, language: str, main_languages: AbstractSet[str], languages: AbstractSet[str]
+) -> dict[str, str]:
+    """What to look for in postings: each form of a question's words that any of the material's languages may index.
+
+    The value is the word whose form the key is, to be counted as one term with its other forms (as Lucene's
+    SynonymQuery does): the form of a language in which few passages are would else be taken for a rare word.
+
+    Words that say nothing in the question's own language are left out. So are, in languages that only some passages
+    are taken to be in, those that say nothing in a language of whole sources: a passage in another language than
+    its source is as often one whose language was mistaken, and only there would they count for anything.
+
+    `language` is the question's, `main_languages` are those in which most of a source is, and `languages` those of all
+    passages.
+    """
+    words = [word for word in _words(text) if word not in _stop_words(language)]
+    plain = [word for word in words if not any(word in _stop_words(main) for main in main_languages)]
+    names = dict(zip(words, _stemmed(words, language), strict=True))
+    forms: dict[str, str] = {}
+    for other in sorted(main_languages | languages | {language}):
+        asked = [word for word in (words if other in main_languages else plain) if word not in _stop_words(other)]
+        for word, form in zip(asked, _stemmed(asked, other), strict=True):
+            forms.setdefault(form, names[word])
+    return forms
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in _WORD.findall(fold(text)) if len(word) <= MAX_TERM_CHARACTERS]
+
+
+def _stop_words(language: str) -> frozenset[str]:
+    return _STOP_WORDS.get(language, frozenset())
+
+
+def _stemmed(words: list[str], language: str) -> list[str]:
     stemmer = _stemmer(language)
     return words if stemmer is None else stemmer.stemWords(words)
-
-
-def analyse_query(text: str, languages: Iterable[str]) -> list[str]:
-    """The distinct terms of a question, as they would be indexed in any of the material's languages."""
-    terms = dict.fromkeys(term for language in sorted(languages) for term in analyse(text, language))
-    return list(terms)
 
 
 def fold(text: str) -> str:

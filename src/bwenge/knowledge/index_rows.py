@@ -71,6 +71,11 @@ class IndexTotals:
         """The language of most of the text."""
         return self._tokens.most_common(1)[0][0] if self._tokens else DEFAULT_LANGUAGE
 
+    @property
+    def languages(self) -> list[str]:
+        """Those of all chunks."""
+        return sorted(self._tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class VectorBatch:

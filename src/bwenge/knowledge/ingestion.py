@@ -125,6 +125,7 @@ class SourceIngestion:
             current.token_count = totals.token_count
             current.term_count = totals.term_count
             current.language = totals.language
+            current.languages = totals.languages
             current.page_count = extraction.page_count
             current.warnings = [warning.as_dict() for warning in extraction.warnings]
             return current
@@ -190,6 +191,7 @@ class SourceIngestion:
             await repository.replace_vectors(session, source, batches.pieces())
             current = await _still_claimed(session, source)
             current.searchable = "full"
+            current.embedding_model = self._embedder.name
             current.status = "ready"
             current.stage = "done"
             current.progress = 1.0

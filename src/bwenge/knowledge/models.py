@@ -3,7 +3,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from pgvector.sqlalchemy import HALFVEC
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -16,7 +16,8 @@ class KnowledgeSource(Timestamped, Base):
     """An uploaded document and how far its indexing has come.
 
     `searchable` is what retrieval may use of it: nothing, its postings (`keyword`), or its vectors too (`full`).
-    `term_count` is the number of analysed terms of all chunks, from which BM25's average length is computed.
+    `term_count` is the number of analysed terms of all chunks, from which BM25's average length is computed. `language`
+    is that of most of the text, `languages` are those of all chunks, and `embedding_model` made the vectors.
     """
 
     __tablename__ = "knowledge_sources"
@@ -54,6 +55,8 @@ class KnowledgeSource(Timestamped, Base):
     token_count: Mapped[int] = mapped_column(BigInteger, server_default="0")
     term_count: Mapped[int] = mapped_column(BigInteger, server_default="0")
     language: Mapped[str | None]
+    languages: Mapped[list[str]] = mapped_column(ARRAY(String), server_default="{}")
+    embedding_model: Mapped[str | None]
     warnings: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'::jsonb"))
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]

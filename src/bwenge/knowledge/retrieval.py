@@ -45,17 +45,18 @@ _BM25: Final = text(f"""
         SELECT sum(chunk_count)::float8 AS n, greatest(sum(term_count)::float8 / sum(chunk_count), 1) AS average
         FROM live
     ),
+    asked AS MATERIALIZED (SELECT * FROM unnest(CAST(:terms AS text[]), CAST(:words AS text[])) AS asked (term, word)),
     hits AS MATERIALIZED (
-        SELECT p.term, p.source_id, p.chunk_indexes, p.frequencies, p.lengths
-        FROM postings p JOIN live ON live.id = p.source_id
+        SELECT asked.word, p.source_id, p.chunk_indexes, p.frequencies, p.lengths
+        FROM postings p JOIN live ON live.id = p.source_id JOIN asked ON asked.term = p.term
         WHERE p.org_id = :org_id AND p.persona_id = :persona_id AND p.term = ANY(:terms)
     ),
     weights AS MATERIALIZED (
-        SELECT term,
+        SELECT word,
                ln(1 + (n - df + 0.5::float8) / (df + 0.5::float8)) AS idf,
                {K1 * (1 - B)}::float8 AS base,
                {K1 * B}::float8 / average AS slope
-        FROM (SELECT term, sum(cardinality(chunk_indexes))::float8 AS df FROM hits GROUP BY term) frequencies
+        FROM (SELECT word, sum(cardinality(chunk_indexes))::float8 AS df FROM hits GROUP BY word) frequencies
         CROSS JOIN corpus
     )
     SELECT c.id, best.score
@@ -64,7 +65,7 @@ _BM25: Final = text(f"""
         FROM (
             SELECT source_id, idf, base, slope,
                    unnest(chunk_indexes) AS chunk_index, unnest(frequencies) AS tf, unnest(lengths) AS length
-            FROM hits JOIN weights USING (term)
+            FROM hits JOIN weights USING (word)
         ) occurrences
         GROUP BY source_id, chunk_index
         ORDER BY score DESC, source_id, chunk_index
@@ -104,8 +105,13 @@ _DENSE_APPROXIMATE: Final = text("""
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What of a persona's knowledge can be searched at this moment."""
+    """What of a persona's knowledge can be searched at this moment.
 
+    `main_languages` are those of most of each source, `languages` those of all passages; `full_sources` are those whose
+    vectors are complete and of the present embedder's model.
+    """
+
+    main_languages: frozenset[str]
     languages: frozenset[str]
     full_sources: tuple[UUID, ...]
     full_chunks: int
@@ -115,11 +121,16 @@ class Material:
         return not self.languages
 
 
-async def find_material(session: AsyncSession, *, org_id: UUID, persona_id: UUID) -> Material:
+async def find_material(session: AsyncSession, *, org_id: UUID, persona_id: UUID, embedding_model: str) -> Material:
     rows = (
         await session.execute(
             select(
-                KnowledgeSource.id, KnowledgeSource.language, KnowledgeSource.searchable, KnowledgeSource.chunk_count
+                KnowledgeSource.id,
+                KnowledgeSource.language,
+                KnowledgeSource.languages,
+                KnowledgeSource.searchable,
+                KnowledgeSource.embedding_model,
+                KnowledgeSource.chunk_count,
             ).where(
                 KnowledgeSource.org_id == org_id,
                 KnowledgeSource.persona_id == persona_id,
@@ -128,23 +139,26 @@ async def find_material(session: AsyncSession, *, org_id: UUID, persona_id: UUID
             )
         )
     ).all()
-    full = [row for row in rows if row.searchable == "full"]
+    full = [row for row in rows if row.searchable == "full" and row.embedding_model == embedding_model]
     return Material(
-        languages=frozenset(row.language for row in rows if row.language),
+        main_languages=frozenset(row.language for row in rows if row.language),
+        languages=frozenset(language for row in rows for language in row.languages),
         full_sources=tuple(row.id for row in full),
         full_chunks=sum(row.chunk_count for row in full),
     )
 
 
 async def search_keywords(
-    session: AsyncSession, *, org_id: UUID, persona_id: UUID, terms: Sequence[str], limit: int
+    session: AsyncSession, *, org_id: UUID, persona_id: UUID, terms: Mapping[str, str], limit: int
 ) -> dict[UUID, float]:
-    """BM25 scores of the best chunks, best first."""
+    """BM25 scores of the best chunks, best first.
+
+    `terms` gives for each term the word that it is a form of: the forms of one word have one document frequency.
+    """
     if not terms:
         return {}
-    rows = await session.execute(
-        _BM25, {"org_id": org_id, "persona_id": persona_id, "terms": list(terms), "limit": limit}
-    )
+    scope = {"org_id": org_id, "persona_id": persona_id, "limit": limit}
+    rows = await session.execute(_BM25, scope | {"terms": list(terms), "words": list(terms.values())})
     return {chunk_id: float(score) for chunk_id, score in rows}
 
 

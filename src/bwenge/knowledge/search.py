@@ -30,12 +30,16 @@ class HybridSearch:
         )
         scope = {"org_id": query.org_id, "persona_id": query.persona_id}
         async with self._database.unit_of_work(query.org_id) as session:
-            material = await retrieval.find_material(session, **scope)
+            material = await retrieval.find_material(session, **scope, embedding_model=self._embedder.name)
             if material.is_empty:
                 return SearchResult(hits=(), language=language)
-            bm25 = await retrieval.search_keywords(
-                session, **scope, terms=analyse_query(query.text, material.languages | {language}), limit=CANDIDATES
+            terms = analyse_query(
+                query.text,
+                language=language,
+                main_languages=material.main_languages,
+                languages=material.languages,
             )
+            bm25 = await retrieval.search_keywords(session, **scope, terms=terms, limit=CANDIDATES)
             dense = await retrieval.search_vectors(session, **scope, material=material, query=vector, limit=CANDIDATES)
             fused = fuse(
                 dense,

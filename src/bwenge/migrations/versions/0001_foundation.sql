@@ -195,6 +195,8 @@ CREATE TABLE knowledge_sources (
     token_count BIGINT DEFAULT '0' NOT NULL,
     term_count BIGINT DEFAULT '0' NOT NULL,
     language VARCHAR,
+    languages VARCHAR[] DEFAULT '{}' NOT NULL,
+    embedding_model VARCHAR,
     warnings JSONB DEFAULT '[]'::jsonb NOT NULL,
     error_code VARCHAR,
     error_message VARCHAR,

@@ -30,7 +30,7 @@ class Embedder(Protocol):
 
     @property
     def name(self) -> str:
-        """A stable id of the model, stored beside its vectors: those of different models are never compared."""
+        """A stable id of the model, stored with each source: vectors of different models are never compared."""
         ...
 
     @property
