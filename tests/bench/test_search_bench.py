@@ -1,15 +1,19 @@
 """The search bench on a few chunks: every part is measured, and its material is what it says it is."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import create_engine, text
+from pgvector.sqlalchemy import HALFVEC
+from sqlalchemy import bindparam, create_engine, text
 from sqlalchemy.engine import URL
 
 from bench import search, synthetic
+from bwenge.knowledge import retrieval
 from bwenge.knowledge.analysis import analyse
+from bwenge.knowledge.models import EMBEDDING_DIMENSIONS
 from bwenge.providers.embedding.fake import FakeEmbedder
 
 
@@ -41,8 +45,22 @@ def test_each_layout_has_the_times_of_every_part(figures: dict[str, dict[str, An
     assert all(times <= layout.keys() for layout in figures.values())
 
 
-def test_exact_comparison_recalls_everything(figures: dict[str, dict[str, Any]]) -> None:
+def test_recall_is_full_where_every_vector_is_compared(figures: dict[str, dict[str, Any]]) -> None:
     assert [layout["dense_recall_at_10"] for layout in figures.values()] == [1.0, 1.0]
+
+
+def test_recall_is_lost_where_the_search_finds_others_than_the_nearest(
+    loaded: tuple[URL, list[synthetic.Material]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nearest = "ORDER BY v.embedding <=> :query"
+    farthest = text(retrieval._DENSE_APPROXIMATE.text.replace(nearest, f"{nearest} DESC"))
+    walk = farthest.bindparams(bindparam("query", type_=HALFVEC(EMBEDDING_DIMENSIONS)))
+    monkeypatch.setattr(retrieval, "_DENSE_APPROXIMATE", walk)
+    monkeypatch.setattr(retrieval, "EXACT_LIMIT", 0)
+    monkeypatch.setattr(search, "CANDIDATES", search.RECALL_AT)
+    layouts = {"farthest": loaded[1][0]}
+    figures = asyncio.run(search._measure_all(loaded[0], layouts, rounds=1, embedder=FakeEmbedder()))
+    assert figures["farthest"]["dense_recall_at_10"] < 0.5
 
 
 def test_keyword_search_reads_the_postings_by_their_primary_key(figures: dict[str, dict[str, Any]]) -> None:
