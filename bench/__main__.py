@@ -9,7 +9,7 @@ import platform
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bench import embedding, first_token, memory, search
+from bench import embedding, first_token, ingestion, memory, search
 from bwenge.kit.telemetry import configure_logging
 
 Tables = Mapping[str, Mapping[str, Any]]
@@ -21,6 +21,10 @@ def _embedding(*, scale: bool) -> Tables:
 
 def _memory(*, scale: bool) -> Tables:
     return {"Start and memory: python -m bench.memory": memory.run(questions=100 if scale else 10)}
+
+
+def _ingestion(*, scale: bool) -> Tables:
+    return {"Memory to index a text: python -m bench.ingestion": ingestion.run(megabytes=20 if scale else 5)}
 
 
 def _first_token(*, scale: bool) -> Tables:
@@ -38,6 +42,7 @@ def _search(*, scale: bool) -> Tables:
 BENCHES: Mapping[str, Callable[..., Tables]] = {
     "embedding": _embedding,
     "memory": _memory,
+    "ingestion": _ingestion,
     "first_token": _first_token,
     "search": _search,
 }

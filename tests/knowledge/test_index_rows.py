@@ -83,7 +83,7 @@ def test_a_source_without_chunks_is_empty_and_english() -> None:
     assert list(index_segments(iter(()))) == []
 
 
-@pytest.mark.parametrize(("bound", "most"), [("SEGMENT_CHUNKS", 3), ("SEGMENT_POSTINGS", 6)])
+@pytest.mark.parametrize(("bound", "most"), [("SEGMENT_CHUNKS", 3), ("SEGMENT_WEIGHT", 20)])
 def test_segments_are_bounded_and_together_are_the_index_of_the_whole(
     monkeypatch: pytest.MonkeyPatch, bound: str, most: int
 ) -> None:

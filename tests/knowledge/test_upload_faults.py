@@ -34,23 +34,14 @@ async def refused(application: Application, owner: Person, persona_id: UUID, *, 
 
 
 @pytest.fixture
-def full_disk(application: Application) -> Path:
-    """The folder for uploads, in which each new file is on a device without room."""
-    spool = application.platform.spool
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each new file is on a device without room."""
+    opened = Path.open
 
-    class FullFolder(type(spool)):  # type: ignore[misc]  # a path of whichever system this is
-        def __truediv__(self, _name: Any) -> Path:
-            return _Full("/dev/full")
+    def without_room(path: Path, mode: str = "r", **named: Any) -> Any:
+        return opened(Path("/dev/full"), "wb") if mode == "xb" else opened(path, mode, **named)
 
-    class _Full(type(spool)):  # type: ignore[misc]
-        def open(self, *_given: Any, **_named: Any) -> Any:
-            return Path(self).open("wb")
-
-        def unlink(self, *, missing_ok: bool = False) -> None:
-            del missing_ok
-
-    application.app.state.spool = FullFolder(spool)
-    return spool
+    monkeypatch.setattr(Path, "open", without_room)
 
 
 @pytest.mark.parametrize("size", [10, 10_000_000], ids=["at the end", "on the way"])

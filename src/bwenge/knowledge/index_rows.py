@@ -16,8 +16,11 @@ from bwenge.knowledge.chunking import Chunk
 from bwenge.knowledge.language import DEFAULT_LANGUAGE, detect_language
 
 SEGMENT_CHUNKS: Final = 1_000
-SEGMENT_POSTINGS: Final = 150_000
-"""What of a source's index is in memory at a time: some 20 MB of ordinary text, 80 MB where every word is another."""
+SEGMENT_WEIGHT: Final = 250_000
+"""What of a source's index is in memory at a time, in postings; an ordinary text has 1,000 chunks below it."""
+
+_TERM_WEIGHT: Final = 5
+"""A term that is new to the segment takes as much memory as so many postings, or more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ def index_segments(chunks: Iterable[Chunk]) -> Iterator[IndexSegment]:
     segment, size = IndexSegment(0), 0
     for chunk in chunks:
         size += _take(segment, chunk)
-        if size >= SEGMENT_POSTINGS or len(segment.chunks) >= SEGMENT_CHUNKS:
+        if size >= SEGMENT_WEIGHT or len(segment.chunks) >= SEGMENT_CHUNKS:
             yield segment
             segment, size = IndexSegment(segment.number + 1), 0
     if segment.chunks:
@@ -99,11 +102,12 @@ def index_segments(chunks: Iterable[Chunk]) -> Iterator[IndexSegment]:
 
 
 def _take(segment: IndexSegment, chunk: Chunk) -> int:
-    """Returns how many postings the chunk has."""
+    """Returns the weight of what the chunk adds."""
     text = storable(chunk.text)
     language = detect_language(text)
     terms = Counter(analyse(text, language))
     length = terms.total()
+    weight = len(terms) + _TERM_WEIGHT * len(terms.keys() - segment.postings.keys())
     for term, frequency in terms.items():
         posting = segment.postings.setdefault(term, PostingRow())
         posting.chunk_indexes.append(chunk.index)
@@ -121,4 +125,4 @@ def _take(segment: IndexSegment, chunk: Chunk) -> int:
             page_starts=[list(start) for start in chunk.page_starts],
         )
     )
-    return len(terms)
+    return weight
