@@ -76,6 +76,16 @@ def test_what_is_no_name_is_refused(name: str) -> None:
         normalize_name(name)
 
 
+def test_a_name_may_be_longer_before_it_is_composed() -> None:
+    assert normalize_name("e\u0323\u0302" * 120) == "\u1ec7" * 120
+
+
+@pytest.mark.timeout(20)  # composing so many marks takes minutes
+def test_a_name_of_combining_marks_is_refused_before_it_is_composed() -> None:
+    with pytest.raises(ValueError, match="a name"):
+        normalize_name("\u0300\u0316" * 250_000)
+
+
 @given(st.emails())
 def test_a_normal_email_address_is_its_own_form(email: str) -> None:
     try:

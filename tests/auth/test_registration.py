@@ -169,3 +169,12 @@ async def test_a_password_logs_in_exactly_as_it_was_given(client: AsyncClient, p
     other = await client.post("/auth/login", json={"email": EMAIL, "password": password.strip()[1:]})
 
     assert (right.status_code, other.status_code) == (200, 401)
+
+
+@pytest.mark.timeout(30)  # composing so many marks takes minutes
+@pytest.mark.parametrize("field", ["name", "org_name"])
+async def test_a_name_of_combining_marks_is_refused_before_it_is_composed(client: AsyncClient, field: str) -> None:
+    refused = await client.post("/auth/register", json=registration(**{field: "\u0300\u0316" * 250_000}))
+
+    assert code_of(refused) == (422, "invalid")
+    assert [finding["code"] for finding in refused.json()["errors"]] == ["string_too_long"]

@@ -18,15 +18,16 @@ from bwenge.kit.identity import Role
 
 Language = Literal["en", "fr", "rw", "sw"]
 
+# Lengths stand before what reads the text: pydantic goes from left to right, and no reader meets a megabyte.
 Email = Annotated[
     str,
-    AfterValidator(normalize_email),
     Field(max_length=MAX_EMAIL_LENGTH, json_schema_extra={"format": "email"}, examples=["aline@gs-kimironko.rw"]),
+    AfterValidator(normalize_email),
 ]
 Username = Annotated[
-    str, AfterValidator(normalize_username), Field(min_length=3, max_length=64, examples=["aline.uwase"])
+    str, Field(min_length=3, max_length=64, examples=["aline.uwase"]), AfterValidator(normalize_username)
 ]
-Name = Annotated[str, AfterValidator(normalize_name), Field(min_length=1, max_length=MAX_NAME_LENGTH)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH), AfterValidator(normalize_name)]
 # A password is taken as it was typed: spaces at its ends are part of it.
 NewPassword = Annotated[
     str,
