@@ -3,7 +3,7 @@
 import asyncio
 import json
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,23 +30,39 @@ class Demo:
 
     async def ensure(self, **settings: Any) -> Ready:
         """As at a start of the platform, with the lesson's ingestion done beside it."""
+        return await self._ensure(self._ingest, **settings)
+
+    async def ensure_failing(self) -> Ready:
+        """As at a start whose ingestion of the lesson ends as failed."""
+        return await self._ensure(self._fail)
+
+    async def _ensure(self, work: Callable[[], Awaitable[None]], **settings: Any) -> Ready:
         given = Settings(_env_file=None, data_dir=self.folder, **settings)
         making = asyncio.create_task(
             DemoData(given, Secrets.load(given), self.application.platform).ensure(self.steps.append)
         )
         while not making.done():
-            await self._ingest()
+            await work()
             await asyncio.sleep(0.01)
         return making.result()
 
     async def _ingest(self) -> None:
-        database = self.application.platform.resources.database
-        assert isinstance(database, SavepointDatabase)
-        async with database.superuser() as connection:
+        async with self._database.superuser() as connection:
             waiting = text("SELECT id, org_id FROM knowledge_sources WHERE status = 'pending'")
             row = (await connection.execute(waiting)).one_or_none()
         if row is not None:
             await self.application.platform.knowledge.ingestion.run(row.id, org_id=row.org_id, attempt=1)
+
+    async def _fail(self) -> None:
+        failed = "UPDATE knowledge_sources SET status = 'failed', stage = 'done', error_code = 'timed_out'"
+        async with self._database.superuser() as connection:
+            await connection.execute(text(f"{failed} WHERE status = 'pending'"))
+
+    @property
+    def _database(self) -> SavepointDatabase:
+        database = self.application.platform.resources.database
+        assert isinstance(database, SavepointDatabase)
+        return database
 
 
 @pytest.fixture
@@ -120,3 +136,30 @@ async def test_where_it_is_not_wanted_nothing_is_made(
     assert await counts(database) == [0, 0, 0, 0]
     assert not demo.file.exists()
     assert demo.steps == []
+
+
+async def test_a_lesson_that_fails_is_news_and_the_platform_serves_without_it(
+    demo: Demo, database: SavepointDatabase
+) -> None:
+    assert await demo.ensure_failing() == Ready(demo=None, demo_is_new=False)
+    assert demo.steps[-1] == (
+        "There is no demo data (the lesson could not be read: timed_out); the next start tries again"
+    )
+    assert not demo.file.exists()
+    assert await counts(database) == [1, 2, 1, 1]
+
+
+async def test_the_next_start_uploads_a_failed_lesson_again(demo: Demo) -> None:
+    await demo.ensure_failing()
+    ready = await demo.ensure()
+    assert ready.demo_is_new
+    assert json.loads(demo.file.read_text()) == ready.demo
+
+
+async def test_accounts_that_somebody_changed_stop_no_start(demo: Demo, database: SavepointDatabase) -> None:
+    await demo.ensure()
+    demo.file.unlink()
+    async with database.superuser() as connection:
+        await connection.execute(text("UPDATE users SET is_active = false"))
+    assert await demo.ensure() == Ready(demo=None, demo_is_new=False)
+    assert demo.steps[-1] == "There is no demo data (the log says why); the next start tries again"

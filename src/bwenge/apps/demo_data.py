@@ -1,6 +1,7 @@
 """Demo data: a school, its owner, a learner, a mathematics tutor, and a lesson for it to teach from.
 
-Every step finds what an interrupted run left, so the whole may be repeated; `demo.json` is written last.
+Every step finds what an interrupted run left, so the whole may be repeated; `demo.json` is written last. The platform
+serves without it: what goes wrong here is told, and tried again at the next start.
 """
 
 import asyncio
@@ -59,6 +60,10 @@ class Ready:
     demo_is_new: bool
 
 
+class LessonFailed(Exception):
+    """The lesson did not become a source that can be asked about."""
+
+
 class DemoData:
     def __init__(self, settings: Settings, secrets: Secrets, platform: Platform) -> None:
         self._settings = settings
@@ -72,14 +77,23 @@ class DemoData:
         if kept is None:
             if not self._settings.wants_demo:
                 return Ready(demo=None, demo_is_new=False)
-            announce("Making demo data: a school, a tutor and its lesson")
-            content = await self._make()
-            _write_private(self._path, content)
-            return Ready(demo=content, demo_is_new=True)
+            return await self._make_or_tell(announce)
         if kept.get("url") != self._settings.url:
             kept["url"] = self._settings.url
             _write_private(self._path, kept)
         return Ready(demo=kept, demo_is_new=False)
+
+    async def _make_or_tell(self, announce: Announce) -> Ready:
+        announce("Making demo data: a school, a tutor and its lesson")
+        try:
+            content = await self._make()
+            _write_private(self._path, content)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it concerns the demo alone
+            _log.exception("demo_data_failed")
+            reason = str(error) if isinstance(error, LessonFailed) else "the log says why"
+            announce(f"There is no demo data ({reason}); the next start tries again")
+            return Ready(demo=None, demo_is_new=False)
+        return Ready(demo=content, demo_is_new=True)
 
     async def _make(self) -> dict[str, Any]:
         owner_password = self._secrets.readable_password("demo owner")
@@ -128,17 +142,27 @@ class DemoData:
     async def _lesson(self, owner: Principal, persona_id: UUID) -> UUID:
         """Upload the lesson as any other document, and wait until it can be asked about."""
         sources = self._platform.knowledge.sources
+        source_id = await self._upload_lesson(owner, persona_id)
+        while True:
+            source = await sources.progress(source_id, org_id=owner.org_id)
+            if source.status == "ready":
+                return source.id
+            if source.status == "failed":
+                raise LessonFailed(f"the lesson could not be read: {source.error_code}")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _upload_lesson(self, owner: Principal, persona_id: UUID) -> UUID:
+        """The source's id: the one of an earlier start, unless it failed then."""
+        sources = self._platform.knowledge.sources
         with as_file(files("bwenge.apps") / "demo" / "lesson.pdf") as path:
             content = path.read_bytes()
             received = ReceivedFile(path, path.name, len(content), hashlib.sha256(content).hexdigest())
             upload = await sources.upload(owner, persona_id, received, title=LESSON_TITLE)
-        while True:
-            source = await sources.progress(upload.source.id, org_id=owner.org_id)
-            if source.status == "ready":
-                return source.id
-            if source.status == "failed":
-                raise RuntimeError(f"the demo lesson could not be indexed: {source.error_code}")
-            await asyncio.sleep(POLL_SECONDS)
+            if upload.duplicate and upload.source.status == "failed":
+                async with self._platform.resources.database.unit_of_work(owner.org_id) as session:
+                    await sources.delete(session, owner, upload.source.id)
+                upload = await sources.upload(owner, persona_id, received, title=LESSON_TITLE)
+        return upload.source.id
 
 
 def _read(path: Path) -> dict[str, Any] | None:
