@@ -7,11 +7,14 @@ from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy.engine import URL
 
 from bwenge.apps.settings import Settings
 from bwenge.apps.web import create_app
+from bwenge.kit.db import Database
 from bwenge.kit.http.limits import MAX_BODY_BYTES
-from tests.support.application import Application
+from tests.support.application import Application, open_application
+from tests.support.databases import role_urls
 from tests.support.feature_app import code_of
 
 Opened = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
@@ -165,3 +168,17 @@ async def test_the_metrics_are_in_prometheus_text_form(application: Application)
     answer = await application.client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
     assert "# TYPE bwenge_http_request_seconds histogram" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/auth/login", "/auth/refresh"])
+async def test_without_a_database_the_answer_is_503_and_when_to_ask_again(tmp_path: Path, path: str) -> None:
+    nowhere = URL.create("postgresql+psycopg", database="bwenge", query={"host": str(tmp_path)})
+    body = {"/auth/login": {"identifier": "a@b.rw", "password": "umuneke-1"}, "/auth/refresh": {"refresh_token": "a"}}
+    database = Database(role_urls(nowhere))
+    try:
+        async with open_application(database, tmp_path) as application:
+            answer = await application.client.post(path, json=body[path])
+    finally:
+        await database.dispose()
+    assert code_of(answer) == (503, "unavailable")
+    assert int(answer.headers["retry-after"]) > 0

@@ -18,6 +18,7 @@ from bwenge.chat.schemas import MessageBody, MessageMetadata
 from bwenge.chat.settings import ChatSettings
 from bwenge.chat.turn_records import LeaseLost, Outcome, StartedTurn, TurnRecords
 from bwenge.chat.turns import RunningTurn, StopReason
+from bwenge.kit.db import DatabaseUnavailable
 from bwenge.kit.errors import NotFound, Unavailable
 from bwenge.kit.ids import new_id
 from bwenge.persona.contract import ReplyAnimation, ReplyDelta
@@ -127,8 +128,8 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "_STORE_AGAIN_AFTER", (0.0, 0.0))
 
 
-def database_away() -> OperationalError:
-    return OperationalError("COMMIT", {}, Exception("the server closed the connection"))
+def statement_failed() -> OperationalError:
+    return OperationalError("COMMIT", {}, Exception("deadlock detected"))
 
 
 # Laws.
@@ -377,7 +378,7 @@ async def test_stopping_a_turn_that_has_ended_changes_nothing() -> None:
 
 @pytest.mark.usefixtures("no_waiting")
 async def test_an_answer_is_stored_again_as_the_same_message_when_the_database_was_away() -> None:
-    records = MemoryRecords(failures=[database_away(), database_away()])
+    records = MemoryRecords(failures=[DatabaseUnavailable(), statement_failed()])
     stage = Stage(answering("Plants"), records=records)
 
     frames = await stage.run()
@@ -388,7 +389,7 @@ async def test_an_answer_is_stored_again_as_the_same_message_when_the_database_w
 
 @pytest.mark.usefixtures("no_waiting")
 async def test_an_answer_that_cannot_be_stored_is_not_told_as_stored() -> None:
-    stage = Stage(answering("Plants"), records=MemoryRecords(failures=[database_away() for _ in range(3)]))
+    stage = Stage(answering("Plants"), records=MemoryRecords(failures=[DatabaseUnavailable() for _ in range(3)]))
 
     frames = await stage.run()
 

@@ -33,6 +33,7 @@ from bwenge.chat.protocol import (
 from bwenge.chat.schemas import MessageBody
 from bwenge.chat.settings import ChatSettings
 from bwenge.chat.turn_records import LeaseLost, Outcome, StartedTurn, TurnRecords
+from bwenge.kit.db import DatabaseUnavailable
 from bwenge.kit.errors import BwengeError
 from bwenge.kit.ids import new_id
 from bwenge.kit.storable import storable
@@ -223,7 +224,7 @@ class RunningTurn:
         for seconds in _STORE_AGAIN_AFTER:
             try:
                 return await self._records.finish(self.turn, outcome, answer_id=answer_id, last_seq=last_seq)
-            except SQLAlchemyError:
+            except (SQLAlchemyError, DatabaseUnavailable):
                 _log.warning("turn_stored_again", turn_id=str(self.turn.turn_id), exc_info=True)
                 await asyncio.sleep(seconds)
         return await self._records.finish(self.turn, outcome, answer_id=answer_id, last_seq=last_seq)

@@ -13,11 +13,18 @@ from enum import Enum
 from typing import Final
 from uuid import UUID
 
+import structlog
 from sqlalchemy import DateTime, MetaData, Uuid, func, text
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from bwenge.kit.errors import Unavailable
+
+_log = structlog.get_logger(__name__)
 
 APP_ROLE: Final = "bwenge_app"
 PLATFORM_ROLE: Final = "bwenge_platform"
@@ -28,6 +35,15 @@ POOL_SIZE: Final = 5
 """Connections per role and process; their sum over processes stays under PostgreSQL's max_connections."""
 
 _SERVER_OPTIONS = "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
+
+_AWAY: Final = ("08", "53", "57P")
+"""SQLSTATE classes: connection exception, insufficient resources, and the server's own shutdown or recovery."""
+
+
+class DatabaseUnavailable(Unavailable):
+    """PostgreSQL is away, or has no connection or room to spare; the same work may succeed a little later."""
+
+    title = "The database does not answer at the moment"
 
 
 class Platform(Enum):
@@ -96,12 +112,21 @@ class Database:
 
         Args:
             scope: The tenant whose rows may be seen, or `PLATFORM`.
+
+        Raises:
+            DatabaseUnavailable: Whether what was asked for is done is unknown where the commit failed.
         """
         engine = self._platform if scope is PLATFORM else self._app
-        async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
-            if isinstance(scope, UUID):
-                await set_tenant(session, scope)
-            yield session
+        try:
+            async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
+                if isinstance(scope, UUID):
+                    await set_tenant(session, scope)
+                yield session
+        except SQLAlchemyError as error:
+            if not _is_away(error):
+                raise
+            _log.warning("database_unavailable", reason=str(getattr(error, "orig", error)))
+            raise DatabaseUnavailable from error
 
     async def ping(self) -> None:
         """Raise what the driver raises when PostgreSQL does not answer."""
@@ -118,6 +143,17 @@ async def set_tenant(session: AsyncSession, org_id: UUID) -> None:
     await session.execute(
         text("SELECT set_config(:setting, :org_id, true)"), {"setting": TENANT_SETTING, "org_id": str(org_id)}
     )
+
+
+def _is_away(error: SQLAlchemyError) -> bool:
+    if isinstance(error, PoolExhausted | InterfaceError):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    # A failure to connect, and a connection that broke, have no SQLSTATE: no server is left to give one.
+    state = getattr(error.orig, "sqlstate", None)
+    is_operational = isinstance(error, OperationalError) and (state is None or state.startswith(_AWAY))
+    return error.connection_invalidated or is_operational
 
 
 def _engine(url: URL, pool_size: int) -> AsyncEngine:
