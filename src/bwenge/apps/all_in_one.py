@@ -20,10 +20,19 @@ from bwenge.providers.embedding.base import Embedder
 STOP_SECONDS: Final = 25
 """How long running answers and jobs may take to end after the signal."""
 
+DATABASE_CHECK_SECONDS: Final = 0.5
+
 
 class PortTaken(RuntimeError):
     def __init__(self, settings: Settings, reason: str) -> None:
         super().__init__(f"Cannot listen on {settings.host}:{settings.port}: {reason}. Choose another with --port.")
+
+
+class DatabaseDied(RuntimeError):
+    """A new process recovers the database from its log; this one has no server to speak to."""
+
+    def __init__(self) -> None:
+        super().__init__("PostgreSQL ended unexpectedly, and the platform with it. Start it again: nothing is lost.")
 
 
 class DrainingServer(uvicorn.Server):
@@ -62,13 +71,14 @@ async def serve(
     """Run until a signal stops the web server.
 
     Raises:
-        PortTaken
+        PortTaken, DatabaseDied
     """
     listener = _listen(settings)
     async with open_resources(settings, secrets, server=server, embedder=embedder) as resources:
         platform = compose(settings, secrets, resources)
         web = DrainingServer(_web_config(settings, create_app(settings, platform)), drain=platform.drain)
         serving = asyncio.create_task(web.serve(sockets=[listener]))
+        watching = asyncio.create_task(_stop_without_database(web, server))
         try:
             while not web.started and not serving.done():  # noqa: ASYNC110  # uvicorn has a flag and no event
                 await asyncio.sleep(0.01)
@@ -78,11 +88,21 @@ async def serve(
                 if ready is not None:
                     on_ready(ready)
             await serving
+            if server.has_died:
+                raise DatabaseDied
             if not web.started:
                 raise RuntimeError("the web server did not start; its log says why")
         finally:
             web.should_exit = True
-            await asyncio.gather(serving, return_exceptions=True)
+            watching.cancel()
+            await asyncio.gather(serving, watching, return_exceptions=True)
+
+
+async def _stop_without_database(web: uvicorn.Server, server: Server) -> None:
+    """A platform whose own database is gone serves nobody: it ends, so that whoever supervises it starts it again."""
+    while not server.has_died:  # noqa: ASYNC110  # a thread learns of it, and has no event for this loop
+        await asyncio.sleep(DATABASE_CHECK_SECONDS)
+    web.should_exit = True
 
 
 async def _unless_stopped(demo: DemoData, announce: Announce, serving: asyncio.Task[None]) -> Ready | None:

@@ -26,10 +26,16 @@ Announce = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Server:
-    """A PostgreSQL server at the present schema."""
+    """A PostgreSQL server at the present schema; `embedded` where it is this process's own."""
 
     url: URL
     schema_changed: bool
+    embedded: EmbeddedPostgres | None = None
+
+    @property
+    def has_died(self) -> bool:
+        """Whether the embedded server is gone, so that this process cannot serve any more."""
+        return self.embedded is not None and self.embedded.has_died
 
 
 @contextmanager
@@ -48,10 +54,10 @@ def open_server(settings: Settings, secrets: Secrets, *, announce: Announce) -> 
             yield Server(url, migrate(url, secrets.role_passwords))
             return
         announce("Starting PostgreSQL")
-        with EmbeddedPostgres(settings.data_dir, password=secrets.superuser_password) as server:
+        with EmbeddedPostgres(settings.data_dir, password=secrets.superuser_password) as embedded:
             announce("Bringing the database to the present schema")
-            url = make_url(server.url)
-            yield Server(url, migrate(url, secrets.role_passwords))
+            url = make_url(embedded.url)
+            yield Server(url, migrate(url, secrets.role_passwords), embedded)
 
 
 def _driver_url(address: str) -> URL:

@@ -14,7 +14,7 @@ import uvloop
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from bwenge.apps.all_in_one import PortTaken, serve
+from bwenge.apps.all_in_one import DatabaseDied, PortTaken, serve
 from bwenge.apps.demo_data import FIRST_QUESTION, Ready
 from bwenge.apps.resources import load_embedder, open_server
 from bwenge.apps.secrets import DamagedSecret, Secrets
@@ -32,7 +32,7 @@ def run_platform(settings: Settings, output: Console) -> None:
     """Serve until interrupted.
 
     Raises:
-        CommandFailed: the data directory or the port is taken, or PostgreSQL does not start or answer.
+        CommandFailed: the data directory or the port is taken, or PostgreSQL does not start, answer or stay.
     """
     secrets = _load_secrets(settings)
     _configure_logging(settings)
@@ -79,7 +79,7 @@ def _load_secrets(settings: Settings) -> Secrets:
 def _told_plainly() -> Iterator[None]:
     try:
         yield
-    except (DataDirectoryInUse, PostgresFailedToStart, PortTaken) as error:
+    except (DataDirectoryInUse, PostgresFailedToStart, PortTaken, DatabaseDied) as error:
         raise CommandFailed(str(error)) from error
     except OperationalError as error:
         raise CommandFailed("PostgreSQL at DATABASE_URL does not answer or refuses the login.") from error

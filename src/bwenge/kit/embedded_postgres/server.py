@@ -161,6 +161,11 @@ class EmbeddedPostgres:
             raise RuntimeError("The embedded PostgreSQL has not been started")
         return self._server.pid
 
+    @property
+    def has_died(self) -> bool:
+        """Whether the server ended without having been told to."""
+        return self._server is not None and self._server.exited.is_set()
+
     def __enter__(self) -> Self:
         self.start()
         return self
