@@ -1,5 +1,6 @@
 """Exit codes and words: 0 well, 1 failed with a message, 2 wrong use; a wrong setting is named, its value is not."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from bwenge import __version__
 from tests.cli.conftest import Command
 from tests.support.model_server import refused_port
+from tests.support.platform import free_port
 
 SECRET = "ibanga-rya-cyane"
 
@@ -69,8 +71,17 @@ async def test_production_refuses_demo_accounts_on_the_command_line_too(bwenge: 
 @pytest.mark.parametrize("command", ["up", "migrate"])
 async def test_a_data_directory_that_is_a_file_is_named(bwenge: Command, tmp_path: Path, command: str) -> None:
     (tmp_path / "[taken]").touch()
-    ended = await bwenge(command, "--data-dir", "[taken]")
+    ended = await bwenge(command, "--data-dir", "[taken]", BWENGE_PORT=str(free_port()))
     assert (ended.code, ended.complaint) == (1, "bwenge: The data directory [taken] cannot be used: File exists.\n")
+
+
+async def test_a_taken_port_is_told_before_anything_is_made(bwenge: Command, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = await bwenge("up", "--port", str(port))
+    assert ended.code == 1
+    assert ended.complaint.startswith(f"bwenge: Cannot listen on 127.0.0.1:{port}: Address already in use.")
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_damaged_secret_is_named(bwenge: Command, tmp_path: Path) -> None:

@@ -152,6 +152,7 @@ def test_a_taken_port_is_refused_in_words(started: PlatformProcess, home: Path) 
     assert second.returncode == 1
     assert f"Cannot listen on 127.0.0.1:{started.port}" in second.stderr
     assert "Traceback" not in second.stderr
+    assert not (home / "other").exists()
 
 
 @pytest.mark.parametrize(

@@ -59,23 +59,49 @@ class DrainingServer(uvicorn.Server):
             self.should_exit = True
 
 
+def bind(settings: Settings) -> socket.socket:
+    """Take the port before anything else is made or started; connections are refused until the platform serves.
+
+    Raises:
+        PortTaken
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise PortTaken(settings, error.strerror or str(error)) from error
+    return listener
+
+
+def listen(listener: socket.socket, settings: Settings) -> None:
+    """Two processes that start at once may both bind; the kernel lets the first one listen."""
+    try:
+        listener.listen()
+    except OSError as error:
+        raise PortTaken(settings, error.strerror or str(error)) from error
+
+
 async def serve(
     settings: Settings,
     secrets: Secrets,
     *,
+    listener: socket.socket,
     server: Server,
     embedder: Embedder,
     announce: Announce,
     on_ready: Callable[[Ready], None],
 ) -> None:
-    """Run until a signal stops the web server.
+    """Run on the socket that `bind` made, until a signal stops the web server.
 
     Raises:
         PortTaken, DatabaseDied
     """
-    listener = _listen(settings)
     async with open_resources(settings, secrets, server=server, embedder=embedder) as resources:
         platform = compose(settings, secrets, resources)
+        listen(listener, settings)
         web = DrainingServer(_web_config(settings, create_app(settings, platform)), drain=platform.drain)
         serving = asyncio.create_task(web.serve(sockets=[listener]))
         watching = asyncio.create_task(_stop_without_database(web, server))
@@ -114,20 +140,6 @@ async def _unless_stopped(demo: DemoData, announce: Announce, serving: asyncio.T
     making.cancel()
     await asyncio.gather(making, return_exceptions=True)
     return None
-
-
-def _listen(settings: Settings) -> socket.socket:
-    """Bind before anything else is started, so that a taken port is known at once."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-    except OSError as error:
-        listener.close()
-        raise PortTaken(settings, error.strerror or str(error)) from error
-    listener.set_inheritable(False)
-    return listener
 
 
 def _web_config(settings: Settings, app: Any) -> uvicorn.Config:

@@ -4,9 +4,10 @@ import asyncio
 import logging.handlers
 import shlex
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ import uvloop
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from bwenge.apps.all_in_one import DatabaseDied, PortTaken, serve
+from bwenge.apps.all_in_one import DatabaseDied, PortTaken, bind, serve
 from bwenge.apps.demo_data import FIRST_QUESTION, Ready
 from bwenge.apps.resources import load_embedder, open_server
 from bwenge.apps.secrets import DamagedSecret, Secrets
@@ -34,6 +35,12 @@ def run_platform(settings: Settings, output: Console) -> None:
     Raises:
         CommandFailed: the data directory or the port is taken, or PostgreSQL does not start, answer or stay.
     """
+    with _told_plainly(), closing(bind(settings)) as listener:
+        _serve(settings, listener, output)
+    output.print("Stopped.")
+
+
+def _serve(settings: Settings, listener: socket.socket, output: Console) -> None:
     secrets = _load_secrets(settings)
     _configure_logging(settings)
 
@@ -41,20 +48,20 @@ def run_platform(settings: Settings, output: Console) -> None:
         output.print(f"  {step}", style="dim")
 
     output.print(f"Starting Bwenge OS in {settings.data_dir.resolve()}", markup=False)
-    with _told_plainly(), open_server(settings, secrets, announce=announce) as server:
+    with open_server(settings, secrets, announce=announce) as server:
         embedder = load_embedder(settings, announce=announce)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(
                 serve(
                     settings,
                     secrets,
+                    listener=listener,
                     server=server,
                     embedder=embedder,
                     announce=announce,
                     on_ready=lambda ready: _welcome(ready, settings, output),
                 )
             )
-    output.print("Stopped.")
 
 
 def migrate_database(settings: Settings) -> bool:
