@@ -81,7 +81,7 @@ class Platform:
             await asyncio.to_thread(_make_empty, folder)
         await self.resources.blobs.remove_leftovers()
         await self.chat.start()
-        await self.jobs.start(alone=True)
+        await self.jobs.start(alone=self.resources.is_alone)
 
     async def drain(self) -> None:
         """Begin no new turns, and let the running ones end, while sockets are still open."""

@@ -71,6 +71,8 @@ class Resources:
     blobs: BlobStore
     embedder: Embedder
     model: LanguageModel | None
+    is_alone: bool = False
+    """No other process works on the database: it is embedded, and the data directory's lock is held."""
     password_hash: PasswordHash | None = None
     """Argon2id as RFC 9106 recommends when absent."""
 
@@ -90,6 +92,7 @@ async def open_resources(
             blobs=BlobStore.on_disk(settings.data_dir / "blobs"),
             embedder=embedder,
             model=_language_model(settings, stack),
+            is_alone=server.embedded is not None,
         )
 
 

@@ -80,8 +80,8 @@ class JobRunner:
         """Begin to claim.
 
         Args:
-            alone: No other worker lives (the data directory's lock says so): take back at once what a killed
-                predecessor was running, instead of waiting for its leases to end.
+            alone: The caller knows that no other worker lives: take back at once what a killed predecessor was
+                running, instead of waiting for its leases to end.
         """
         if alone:
             async with self._database.unit_of_work(PLATFORM) as session:
