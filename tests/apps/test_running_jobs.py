@@ -29,7 +29,8 @@ async def test_a_job_that_runs_elsewhere_is_taken_only_where_nobody_else_can_run
 ) -> None:
     async with committed_database.unit_of_work(PLATFORM) as session:
         await queue.enqueue(session, jobs.ingest(new_id(), org_id=new_id()))
-        held = await queue.claim(session, queues=["default"], worker="elsewhere", lease=timedelta(hours=1))
+        claimant = queue.Claimant("elsewhere", kinds=[jobs.INGEST])
+        held = await queue.claim(session, claimant, queues=[queue.DEFAULT], lease=timedelta(hours=1))
         assert held is not None
         lease = await session.scalar(select(Job.lease_until))
     async with open_application(committed_database, tmp_path) as application:

@@ -1,7 +1,7 @@
 """Jobs are never lost, never run twice at once, and never loop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from datetime import timedelta
 from typing import Any
 
@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bwenge.kit.db import PLATFORM, Database
+from bwenge.kit.db import PLATFORM, POOL_SIZE, Database
 from bwenge.kit.ids import new_id
 from bwenge.kit.jobs import queue
 from bwenge.kit.jobs.models import Job
-from bwenge.kit.jobs.queue import ClaimedJob, NewJob
-from bwenge.kit.jobs.runner import JobKind, JobRunner
+from bwenge.kit.jobs.queue import Claimant, ClaimedJob, NewJob
+from bwenge.kit.jobs.runner import SLOTS, JobKind, JobRunner
 
 LEASE = timedelta(seconds=15)
 BRIEF = timedelta(seconds=0.6)
@@ -39,9 +39,12 @@ async def rows(database: Database) -> list[Job]:
         return list((await session.execute(select(Job).order_by(Job.id))).scalars())
 
 
-async def claim(database: Database, *, lease: timedelta = LEASE) -> ClaimedJob | None:
+async def claim(
+    database: Database, *, lease: timedelta = LEASE, held: Collection[ClaimedJob] = ()
+) -> ClaimedJob | None:
+    claimant = Claimant("test", kinds=["work"], held=[job.id for job in held])
     async with database.unit_of_work(PLATFORM) as session:
-        return await queue.claim(session, queues=["default"], worker="test", lease=lease)
+        return await queue.claim(session, claimant, queues=["default"], lease=lease)
 
 
 async def end_lease(database: Database, job: ClaimedJob) -> None:
@@ -155,6 +158,53 @@ async def test_a_dead_job_does_not_block_the_next_of_its_ordering_key(database: 
     assert second.payload == {"n": 2}
 
 
+async def test_a_job_waits_for_a_later_one_of_its_ordering_key_that_began_before_it_was_committed(
+    database: Database,
+) -> None:
+    async with database.unit_of_work(PLATFORM) as session:
+        await queue.enqueue(session, NewJob("work", {"n": 1}, ordering_key="k"))
+        await add(database, NewJob("work", {"n": 2}, ordering_key="k"))
+        later = await claim(database)
+    assert later is not None
+    assert later.payload == {"n": 2}
+    assert await claim(database) is None
+    async with database.unit_of_work(PLATFORM) as session:
+        await queue.finish(session, later)
+    assert (await claim(database)) is not None
+
+
+async def test_two_jobs_of_one_ordering_key_do_not_wait_for_each_other_when_a_worker_is_lost(
+    database: Database,
+) -> None:
+    async with database.unit_of_work(PLATFORM) as session:
+        await queue.enqueue(session, NewJob("work", {"n": 1}, ordering_key="k"))
+        await add(database, NewJob("work", {"n": 2}, ordering_key="k"))
+        later = await claim(database)
+    assert later is not None
+    await end_lease(database, later)
+    assert await claim(database, held=[later]) is None
+    first = await claim(database)
+    assert first is not None
+    assert first.payload == {"n": 1}
+
+
+async def test_a_worker_is_not_given_what_it_holds_though_the_lease_has_ended(database: Database) -> None:
+    await add(database, NewJob("work", {}))
+    held = await claim(database)
+    assert held is not None
+    await end_lease(database, held)
+    assert await claim(database, held=[held]) is None
+    assert await claim(database) is not None
+
+
+async def test_a_job_of_an_unknown_kind_waits_for_a_worker_that_knows_it(database: Database) -> None:
+    await add(database, NewJob("other", {}), NewJob("work", {}))
+    claimed = await claim(database)
+    assert claimed is not None
+    assert claimed.kind == "work"
+    assert await claim(database) is None
+
+
 async def test_a_worker_that_lost_its_lease_cannot_finish_the_job_of_the_next(database: Database) -> None:
     await add(database, NewJob("work", {}))
     lost = await claim(database)
@@ -189,7 +239,7 @@ async def test_no_more_jobs_run_at_once_than_allowed(database: Database, running
         together -= 1
 
     await add(database, *(NewJob("work", {}) for _ in range(6)))
-    await running.start(overlap, concurrency=2)
+    await running.start(overlap, slots={"default": 2})
     await running.until("done", count=6)
     assert most == 2
 
@@ -240,6 +290,86 @@ async def test_a_job_that_kills_its_worker_each_time_is_buried_and_not_tried_for
     await running.start(succeed, on_dead=note)
     await running.until("dead")
     assert told == ["worker_lost"]
+
+
+async def exhaust(database: Database, *jobs: NewJob) -> None:
+    """Let the worker die in the one attempt that each of them has."""
+    await add(database, *jobs)
+    async with database.unit_of_work(PLATFORM) as session:
+        await session.execute(
+            update(Job).values(state="running", attempts=1, lease_until=text("clock_timestamp() - interval '1 s'"))
+        )
+
+
+async def test_a_job_whose_owner_cannot_be_told_is_buried_and_stops_no_other(
+    database: Database, running: Running
+) -> None:
+    told: list[int] = []
+
+    async def refuse_the_first(session: AsyncSession, job: ClaimedJob, _code: str) -> None:
+        if job.payload["n"] == 1:
+            await session.execute(text("SELECT nothing"))
+        told.append(job.payload["n"])
+
+    await exhaust(database, *(NewJob("work", {"n": n}, max_attempts=1) for n in (1, 2)))
+    await running.start(succeed, on_dead=refuse_the_first)
+    await running.until("dead", count=2)
+    assert told == [2]
+
+
+async def test_an_exhausted_job_of_an_unknown_kind_stops_no_burial(database: Database, running: Running) -> None:
+    await exhaust(database, NewJob("other", {}, max_attempts=1), NewJob("work", {}, max_attempts=1))
+    await running.start(succeed)
+    dead = await running.until("dead")
+    assert [job.kind for job in dead] == ["work"]
+
+
+async def test_a_running_job_is_not_begun_again_or_buried_when_its_lease_ends_by_the_clock(
+    database: Database, running: Running
+) -> None:
+    begun, gate, starts = asyncio.Event(), asyncio.Event(), 0
+
+    async def work(_job: ClaimedJob) -> None:
+        nonlocal starts
+        starts += 1
+        begun.set()
+        await gate.wait()
+
+    await add(database, NewJob("work", {"n": 1}, max_attempts=1), NewJob("work", {"n": 2}))
+    runner = await running.start(work, slots={"default": 3})
+    async with asyncio.timeout(20):
+        while starts < 2:
+            await begun.wait()
+            begun.clear()
+    async with database.unit_of_work(PLATFORM) as session:
+        await session.execute(update(Job).values(lease_until=text("clock_timestamp() - interval '1 h'")))
+    # A third job is claimed after the first two were passed over.
+    await add(database, NewJob("work", {"n": 3}))
+    async with asyncio.timeout(20):
+        await begun.wait()
+    assert starts == 3
+    assert len(runner._running) == 3
+    gate.set()
+    await running.until("done", count=3)
+
+
+async def test_long_work_holds_up_no_maintenance(database: Database, running: Running) -> None:
+    gate = asyncio.Event()
+
+    async def work(job: ClaimedJob) -> None:
+        if job.queue == queue.DEFAULT:
+            await gate.wait()
+
+    await add(database, *(NewJob("work", {}) for _ in range(3)), NewJob("work", {}, queue=queue.MAINTENANCE))
+    await running.start(work)
+    done = await running.until("done")
+    assert [job.queue for job in done] == [queue.MAINTENANCE]
+    gate.set()
+    await running.until("done", count=4)
+
+
+def test_the_jobs_that_run_at_once_leave_a_connection_for_the_claims_and_one_for_requests() -> None:
+    assert sum(SLOTS.values()) + 2 <= POOL_SIZE
 
 
 async def test_a_start_alone_takes_back_what_a_killed_process_was_running(database: Database, running: Running) -> None:

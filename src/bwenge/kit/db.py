@@ -138,6 +138,13 @@ class Database:
         await self._platform.dispose()
 
 
+@asynccontextmanager
+async def savepoint(session: AsyncSession) -> AsyncIterator[None]:
+    """A part of a unit of work that may fail alone: what it raises undoes the part and leaves the rest usable."""
+    async with session.begin_nested():
+        yield
+
+
 async def set_tenant(session: AsyncSession, org_id: UUID) -> None:
     """Name the tenant for the rest of this transaction only, so that a pooled connection never carries it over."""
     await session.execute(

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from bwenge.kit.blobs.references import LEASE
 from bwenge.kit.blobs.store import BlobKey
-from bwenge.kit.jobs.queue import ClaimedJob, NewJob
+from bwenge.kit.jobs.queue import MAINTENANCE, ClaimedJob, NewJob
 
 INGEST: Final = "knowledge.ingest"
 PURGE: Final = "knowledge.purge"
@@ -29,6 +29,7 @@ def purge(source_id: UUID, key: BlobKey) -> NewJob:
         {"source_id": str(source_id), "sha256": key.sha256},
         org_id=key.org_id,
         ordering_key=f"source:{source_id}",
+        queue=MAINTENANCE,
         max_attempts=REMOVAL_ATTEMPTS,
     )
 
@@ -40,6 +41,7 @@ def sweep_file(key: BlobKey) -> NewJob:
         {"sha256": key.sha256},
         org_id=key.org_id,
         delay=LEASE + timedelta(minutes=1),
+        queue=MAINTENANCE,
         max_attempts=REMOVAL_ATTEMPTS,
     )
 
@@ -55,6 +57,7 @@ def remove_file(key: BlobKey) -> NewJob:
         {"sha256": key.sha256},
         org_id=key.org_id,
         ordering_key=f"file:{key.path}",
+        queue=MAINTENANCE,
         max_attempts=REMOVAL_ATTEMPTS,
     )
 

@@ -13,7 +13,7 @@ class Job(Timestamped, Base):
     """A piece of work, written in the transaction of the change that wants it; this row is the truth about it.
 
     `attempts` is counted at the claim, so that work which kills its worker cannot loop. An unfinished earlier job with
-    the same `ordering_key` blocks later ones; a dead one does not.
+    the same `ordering_key` blocks later ones, and a running one all others; a dead one does not.
     """
 
     __tablename__ = "jobs"

@@ -17,6 +17,10 @@ from bwenge.kit.jobs.models import Job
 CHANNEL: Final = "bwenge_jobs"
 """PostgreSQL's NOTIFY channel, on which a committed job wakes the workers; the payload is the queue."""
 
+DEFAULT: Final = "default"
+MAINTENANCE: Final = "maintenance"
+"""The queue of short work that nobody waits for and that may not wait behind long work: deletions, sweeps."""
+
 BACKOFF_LIMIT: Final = timedelta(minutes=5)
 
 
@@ -31,7 +35,7 @@ class NewJob:
     kind: str
     payload: Mapping[str, Any]
     org_id: UUID | None = None
-    queue: str = "default"
+    queue: str = DEFAULT
     dedupe_key: str | None = None
     ordering_key: str | None = None
     delay: timedelta = timedelta(0)
@@ -48,6 +52,22 @@ class ClaimedJob:
     attempt: int
     max_attempts: int
     payload: Mapping[str, Any] = field(repr=False)
+    queue: str = DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """Who asks for jobs.
+
+    Attributes:
+        kinds: What it knows how to do; a job of another kind waits for a worker that does.
+        held: The ids of jobs that it is running. Their leases may have ended by the wall clock, as after a suspended
+            machine wakes, but it holds them still.
+    """
+
+    worker: str
+    kinds: Collection[str]
+    held: Collection[UUID] = ()
 
 
 async def enqueue(session: AsyncSession, job: NewJob) -> UUID | None:
@@ -75,21 +95,13 @@ async def enqueue(session: AsyncSession, job: NewJob) -> UUID | None:
     return job_id
 
 
-async def claim(session: AsyncSession, *, queues: Collection[str], worker: str, lease: timedelta) -> ClaimedJob | None:
+async def claim(
+    session: AsyncSession, claimant: Claimant, *, queues: Collection[str], lease: timedelta
+) -> ClaimedJob | None:
     """Take the oldest job that may run now: queued and due, or running under a lease that has ended."""
-    earlier = aliased(Job)
-    blocked = (
-        select(earlier.id)
-        .where(
-            earlier.ordering_key == Job.ordering_key,
-            earlier.state.in_(("queued", "running")),
-            earlier.id < Job.id,
-        )
-        .exists()
-    )
     candidate = (
         select(Job.id)
-        .where(Job.queue.in_(queues), _due(), Job.attempts < Job.max_attempts, ~blocked)
+        .where(_may_take(claimant, queues), Job.attempts < Job.max_attempts, ~_blocked(claimant))
         .order_by(Job.run_after, Job.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -102,29 +114,31 @@ async def claim(session: AsyncSession, *, queues: Collection[str], worker: str, 
             .values(
                 state="running",
                 attempts=Job.attempts + 1,
-                worker=worker,
+                worker=claimant.worker,
                 lease_until=func.clock_timestamp() + lease,
             )
-            .returning(Job.id, Job.kind, Job.org_id, Job.attempts, Job.max_attempts, Job.payload)
+            .returning(Job)
         )
-    ).one_or_none()
-    return None if row is None else ClaimedJob(row[0], row[1], row[2], row[3], row[4], row[5])
+    ).scalar_one_or_none()
+    return None if row is None else _claimed(row)
 
 
-async def exhausted(session: AsyncSession, *, queues: Collection[str]) -> ClaimedJob | None:
+async def exhausted(session: AsyncSession, claimant: Claimant, *, queues: Collection[str]) -> ClaimedJob | None:
     """A job whose last allowed attempt died with its worker; it is locked for the caller to bury."""
     row = (
         await session.execute(
             select(Job)
-            .where(Job.queue.in_(queues), _due(), Job.attempts >= Job.max_attempts)
+            .where(_may_take(claimant, queues), Job.attempts >= Job.max_attempts)
             .order_by(Job.id)
             .limit(1)
             .with_for_update(skip_locked=True)
         )
     ).scalar_one_or_none()
-    return (
-        None if row is None else ClaimedJob(row.id, row.kind, row.org_id, row.attempts, row.max_attempts, row.payload)
-    )
+    return None if row is None else _claimed(row)
+
+
+def _claimed(row: Job) -> ClaimedJob:
+    return ClaimedJob(row.id, row.kind, row.org_id, row.attempts, row.max_attempts, row.payload, row.queue)
 
 
 async def extend_lease(session: AsyncSession, job: ClaimedJob, *, lease: timedelta) -> bool:
@@ -183,11 +197,31 @@ async def release_all(session: AsyncSession) -> int:
     return _touched(result)
 
 
-def _due() -> Any:
+def _may_take(claimant: Claimant, queues: Collection[str]) -> Any:
     now = func.clock_timestamp()
-    return or_(
+    is_due = or_(
         and_(Job.state == "queued", Job.run_after <= now),
         and_(Job.state == "running", Job.lease_until < now),
+    )
+    return and_(Job.queue.in_(queues), Job.kind.in_(claimant.kinds), Job.id.not_in(claimant.held), is_due)
+
+
+def _blocked(claimant: Claimant) -> Any:
+    """By an unfinished earlier job of the same ordering key, or by any that runs.
+
+    Ids follow the order of asking and not of commits: a later job may run before an earlier one can be seen. One whose
+    worker is lost blocks no earlier one, which blocks it: neither would ever run.
+    """
+    other = aliased(Job)
+    is_earlier = and_(other.state.in_(("queued", "running")), other.id < Job.id)
+    is_alive = or_(other.lease_until >= func.clock_timestamp(), other.id.in_(claimant.held))
+    return (
+        select(other.id)
+        .where(
+            other.ordering_key == Job.ordering_key,
+            or_(is_earlier, and_(other.state == "running", other.id != Job.id, is_alive)),
+        )
+        .exists()
     )
 
 

@@ -8,9 +8,11 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections import Counter as Tally
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Final
 
 import psycopg
@@ -19,9 +21,9 @@ from prometheus_client import Counter, Gauge
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bwenge.kit.db import PLATFORM, Database
+from bwenge.kit.db import PLATFORM, Database, savepoint
 from bwenge.kit.jobs import queue
-from bwenge.kit.jobs.queue import ClaimedJob
+from bwenge.kit.jobs.queue import Claimant, ClaimedJob
 from bwenge.kit.telemetry import bind_request_id
 
 _log = structlog.get_logger(__name__)
@@ -29,6 +31,8 @@ _log = structlog.get_logger(__name__)
 LEASE: Final = timedelta(seconds=15)
 POLL_SECONDS: Final = 1.0
 WORKER_LOST: Final = "worker_lost"
+SLOTS: Final[Mapping[str, int]] = MappingProxyType({queue.DEFAULT: 2, queue.MAINTENANCE: 1})
+"""Jobs that run at once, by queue. Each may ask for a connection of either pool while the claims ask for one more."""
 
 OUTCOMES: Final = Counter("bwenge_jobs_total", "Jobs by kind and outcome of an attempt", ["kind", "outcome"])
 RUNNING: Final = Gauge("bwenge_jobs_running", "Jobs that this process is running")
@@ -49,25 +53,23 @@ class JobKind:
     name: str
     handle: Handler
     on_dead: BurialRite | None = None
-    queue: str = "default"
 
 
 class JobRunner:
-    """Runs jobs of the given kinds, `concurrency` at a time."""
+    """Runs jobs of the given kinds, as many at a time of each queue as it has `slots`."""
 
     def __init__(
         self,
         database: Database,
         kinds: Iterable[JobKind],
         *,
-        concurrency: int = 2,
+        slots: Mapping[str, int] = SLOTS,
         lease: timedelta = LEASE,
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._database = database
         self._kinds = {kind.name: kind for kind in kinds}
-        self._queues = sorted({kind.queue for kind in self._kinds.values()})
-        self._concurrency = concurrency
+        self._slots = dict(slots)
         self._lease = lease
         self._poll_seconds = poll_seconds
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
@@ -109,7 +111,7 @@ class JobRunner:
         while not self._stopping:
             self._wake.clear()
             try:
-                while len(self._running) < self._concurrency and await self._claim_one():
+                while (queues := self._free_queues()) and await self._claim_one(queues):
                     pass
                 await self._bury_exhausted()
             except Exception:  # noqa: BLE001  # PostgreSQL may be away; the loop outlives it
@@ -118,11 +120,18 @@ class JobRunner:
                 async with asyncio.timeout(self._poll_seconds):
                     await self._wake.wait()
 
-    async def _claim_one(self) -> bool:
+    def _free_queues(self) -> list[str]:
+        busy = Tally(job.queue for job in self._running.values())
+        return [name for name, slots in self._slots.items() if busy[name] < slots]
+
+    def _claimant(self) -> Claimant:
+        return Claimant(self._worker, kinds=self._kinds, held=[job.id for job in self._running.values()])
+
+    async def _claim_one(self, queues: list[str]) -> bool:
         if self._stopping:
             return False
         async with self._database.unit_of_work(PLATFORM) as session:
-            job = await queue.claim(session, queues=self._queues, worker=self._worker, lease=self._lease)
+            job = await queue.claim(session, self._claimant(), queues=queues, lease=self._lease)
         if job is None:
             return False
         task = asyncio.create_task(self._run(job), name=f"job-{job.kind}-{job.id}")
@@ -171,7 +180,7 @@ class JobRunner:
     async def _bury_exhausted(self) -> None:
         while not self._stopping:
             async with self._database.unit_of_work(PLATFORM) as session:
-                job = await queue.exhausted(session, queues=self._queues)
+                job = await queue.exhausted(session, self._claimant(), queues=self._slots)
                 if job is None:
                     return
                 await self._bury_in(session, self._kinds[job.kind], job, error=WORKER_LOST, code=WORKER_LOST)
@@ -186,7 +195,15 @@ class JobRunner:
         OUTCOMES.labels(job.kind, "dead").inc()
         _log.error("job_dead", kind=job.kind, job_id=str(job.id), attempts=job.attempt, error=error)
         if kind.on_dead is not None:
-            await kind.on_dead(session, job, code)
+            await self._tell_owner(session, kind.on_dead, job, code=code)
+
+    async def _tell_owner(self, session: AsyncSession, rite: BurialRite, job: ClaimedJob, *, code: str) -> None:
+        """A job is buried also where its owner cannot be told: it would be dug out for ever, and the next with it."""
+        try:
+            async with savepoint(session):
+                await rite(session, job, code)
+        except Exception:  # noqa: BLE001  # whatever the owner raises, the burial stands
+            _log.exception("job_burial_rite_failed", kind=job.kind, job_id=str(job.id))
 
     async def _beat(self, job: ClaimedJob, work: asyncio.Task[None] | None) -> None:
         """Extend the lease while the work goes on; a lost claim ends the work, for another worker has it."""
