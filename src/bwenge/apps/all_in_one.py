@@ -15,6 +15,7 @@ from bwenge.apps.resources import Announce, Server, open_resources
 from bwenge.apps.secrets import Secrets
 from bwenge.apps.settings import Settings
 from bwenge.apps.web import create_app
+from bwenge.kit.http.connections import BoundedHTTPProtocol, ImpatientWebSocketProtocol
 from bwenge.providers.embedding.base import Embedder
 
 STOP_SECONDS: Final = 25
@@ -151,7 +152,8 @@ def _web_config(settings: Settings, app: Any) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        ws="websockets-sansio",
+        http=BoundedHTTPProtocol,
+        ws=ImpatientWebSocketProtocol,
         ws_max_size=64 * 1024 + 1,
         # The chat protocol's: an idle socket is pinged every 30 s, and closed when two pings' time passes unanswered.
         ws_ping_interval=30,

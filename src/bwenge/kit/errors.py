@@ -66,6 +66,10 @@ class TooLarge(BwengeError):
     title = "The request is too large"
 
 
+class HeadTooLarge(TooLarge):
+    title = "The request's address and header fields are too large"
+
+
 class UnsupportedType(BwengeError):
     code = "unsupported_type"
     title = "This type of content is not supported"

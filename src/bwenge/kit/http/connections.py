@@ -1,0 +1,115 @@
+"""What uvicorn's connections leave open: a bound on what precedes a body, and an end for peers that stop reading."""
+
+import asyncio
+from typing import Any, ClassVar, Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from bwenge.kit.errors import HeadTooLarge
+from bwenge.kit.http.problems import problem_response
+from bwenge.kit.ids import new_id
+from bwenge.kit.telemetry import bind_request_id
+
+MAX_HEAD_BYTES: Final = 64 * 1024
+
+
+class BoundedHTTPProtocol(HttpToolsProtocol):
+    """Refuses request lines, header fields and trailers above `MAX_HEAD_BYTES` with 431, and closes.
+
+    The parser keeps a field whole until it ends, so bytes are counted as they arrive, too: those since the last piece
+    of a body, or the last whole head or message, which the application's own limits take over.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._field_bytes = 0
+        self._waiting_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._waiting_bytes += len(data)
+        super().data_received(data)
+        if self._waiting_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._refuse()
+
+    def on_message_begin(self) -> None:
+        self._field_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(name, value)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._waiting_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._waiting_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._waiting_bytes = 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What the parser's failure is answered with; `_count` makes it fail."""
+        if self._field_bytes > MAX_HEAD_BYTES:
+            self._refuse()
+        else:
+            super().send_400_response(msg)
+
+    def _count(self, *parts: bytes) -> None:
+        self._field_bytes += sum(map(len, parts))
+        if self._field_bytes > MAX_HEAD_BYTES:
+            raise HeadTooLarge
+
+    def _refuse(self) -> None:
+        # There is no cycle before the first request, whatever its type says.
+        if getattr(self.cycle, "response_complete", True):
+            self.transport.write(_refusal())
+        self.transport.close()
+
+
+def _refusal() -> bytes:
+    request_id = new_id().hex
+    with bind_request_id(request_id):
+        response = problem_response(HeadTooLarge())
+    fields = [*response.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
+    head = b"".join(b"%b: %b\r\n" % field for field in fields)
+    return b"".join([STATUS_LINE[response.status_code], head, b"\r\n", bytes(response.body)])
+
+
+class ImpatientWebSocketProtocol(WebSocketsSansIOProtocol):
+    """Cuts the connection of a peer that does not take what is left for it.
+
+    To close, uvicorn waits until all is sent, which a peer that stopped reading puts off for ever.
+    """
+
+    flush_seconds: ClassVar[float] = 10.0
+    """How long after the application's end, or an unanswered ping, the peer may still read."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._cutting: asyncio.TimerHandle | None = None
+
+    def on_task_complete(self, task: "asyncio.Task[None]") -> None:
+        super().on_task_complete(task)
+        self._cut_later()
+
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        self._cut_later()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._cutting is not None:
+            self._cutting.cancel()
+
+    def _cut_later(self) -> None:
+        if self._cutting is None and not self.disconnected:
+            self._cutting = self.loop.call_later(self.flush_seconds, self.transport.abort)

@@ -1,0 +1,235 @@
+"""What a raw peer can do to a connection: heads without end, and not reading. A real uvicorn, a real socket."""
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import uvicorn
+
+from bwenge.kit.http.connections import MAX_HEAD_BYTES, BoundedHTTPProtocol, ImpatientWebSocketProtocol
+
+PATIENCE = 30.0
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+class QuicklyImpatient(ImpatientWebSocketProtocol):
+    flush_seconds = 0.1
+
+
+@dataclass
+class Served:
+    """A server, and the application's view of its requests."""
+
+    port: int
+    server: uvicorn.Server
+    bodies: list[bytes] = field(default_factory=list)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def until_no_connection(self) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while self.server.server_state.connections:  # noqa: ASYNC110  # uvicorn has a set and no event
+                await asyncio.sleep(0.01)
+
+
+Application = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def serve(application: Application, **options: Any) -> AsyncIterator[Served]:
+    config = uvicorn.Config(
+        application,
+        http=BoundedHTTPProtocol,
+        ws=QuicklyImpatient,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        **options,
+    )
+    server = uvicorn.Server(config)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started:  # noqa: ASYNC110  # uvicorn has a flag and no event
+            await asyncio.sleep(0.005)
+        try:
+            yield Served(listener.getsockname()[1], server)
+        finally:
+            server.should_exit = True
+            await serving
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    bodies: list[bytes] = []
+
+    async def take(_scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        bodies.append(body)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with serve(take) as served:
+        served.bodies = bodies
+        yield served
+
+
+async def exchange(served: Served, *pieces: bytes) -> bytes:
+    """All that is answered until the server closes."""
+    reader, writer = await served.connect()
+    with contextlib.suppress(ConnectionError):
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+    answer = b""
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(PATIENCE):
+            answer = await reader.read()
+    writer.close()
+    return answer
+
+
+def assert_is_refused(answer: bytes) -> None:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status, *fields = head.decode().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in fields)
+    problem = json.loads(body)
+    assert status == "HTTP/1.1 431 Request Header Fields Too Large"
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["x-request-id"] == problem["request_id"]
+    assert (problem["status"], problem["code"]) == (431, "too_large")
+
+
+LONG = b"x" * MAX_HEAD_BYTES
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"GET /" + LONG + b" HTTP/1.1\r\nHost: h\r\n\r\n"],
+        [b"GET / HTTP/1.1\r\nHost: h\r\nX-Long: " + LONG + b"\r\n\r\n"],
+        [b"GET / HTTP/1.1\r\nHost: h\r\n" + b"".join(b"X-%d: %b\r\n" % (n, b"x" * 1000) for n in range(66)) + b"\r\n"],
+        [b"GET /" + LONG],
+        [b"GET / HTTP/1.1\r\nHost: h\r\nX-Long: " + LONG],
+    ],
+    ids=["address", "header", "headers", "address without end", "header without end"],
+)
+async def test_a_head_above_the_limit_is_refused_and_the_connection_closed(served: Served, pieces: list[bytes]) -> None:
+    assert_is_refused(await exchange(served, *pieces))
+    await served.until_no_connection()
+    assert served.bodies == []
+
+
+async def test_a_header_that_never_ends_is_read_no_further(served: Served) -> None:
+    reader, writer = await served.connect()
+    writer.write(b"GET / HTTP/1.1\r\nHost: h\r\nX-Long: ")
+    sent = 0
+    with contextlib.suppress(ConnectionError):
+        while sent < 120 * 2**20:
+            writer.write(LONG)
+            await writer.drain()
+            sent += len(LONG)
+    assert sent < 120 * 2**20
+    writer.close()
+    del reader
+
+
+async def test_a_trailer_above_the_limit_ends_the_connection(served: Served) -> None:
+    chunked = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Long: "
+    answer = await exchange(served, chunked, *([LONG] * 3))
+    assert b"204" not in answer
+    await served.until_no_connection()
+
+
+async def test_heads_and_bodies_within_their_limits_are_served_one_after_the_other(served: Served) -> None:
+    fits = b"x" * (MAX_HEAD_BYTES - 1_000)
+    post = b"POST / HTTP/1.1\r\nHost: h\r\nX-Long: %b\r\nContent-Length: 300000\r\n\r\n" % fits
+    last = b"GET / HTTP/1.1\r\nHost: h\r\nX-Long: %b\r\nConnection: close\r\n\r\n" % fits
+    body = b"b" * 300_000
+    answer = await exchange(served, post + body, post + body, last)
+    assert answer.count(b"HTTP/1.1 204 No Content") == 3
+    assert served.bodies == [body, body, b""]
+
+
+async def test_a_chunked_body_may_be_longer_than_a_head(served: Served) -> None:
+    post = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    chunk = b"10000\r\n" + b"b" * 0x10000 + b"\r\n"
+    answer = await exchange(served, post, *([chunk] * 4), b"0\r\nX-Sum: 7\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 204")
+    assert [len(body) for body in served.bodies] == [4 * 0x10000]
+
+
+async def accept(receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+
+
+async def never_reading(served: Served) -> asyncio.StreamWriter:
+    """A peer with a small window that reads its handshake's answer and nothing after it."""
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", served.port))
+    reader, writer = await asyncio.open_connection(sock=raw, limit=1024)
+    writer.write(HANDSHAKE)
+    assert (await reader.readline()).startswith(b"HTTP/1.1 101")
+    return writer
+
+
+async def test_a_peer_that_does_not_read_the_end_is_cut_off() -> None:
+    async def talk_and_end(_scope: Any, receive: Any, send: Any) -> None:
+        await accept(receive, send)
+        # More than the kernel takes: the rest stays in the transport when the application ends.
+        await send({"type": "websocket.send", "bytes": b"x" * 16 * 2**20})
+
+    async with serve(talk_and_end, ws_per_message_deflate=False) as served:
+        writer = await never_reading(served)
+        await served.until_no_connection()
+        writer.close()
+
+
+async def test_a_peer_that_answers_no_ping_is_cut_off_while_the_application_waits_to_send() -> None:
+    ended = asyncio.Event()
+
+    async def talk_for_ever(_scope: Any, receive: Any, send: Any) -> None:
+        await accept(receive, send)
+        try:
+            while True:
+                await send({"type": "websocket.send", "bytes": b"x" * 2**20})
+        finally:
+            ended.set()
+
+    async with serve(talk_for_ever, ws_per_message_deflate=False, ws_ping_interval=0.1, ws_ping_timeout=0.1) as served:
+        writer = await never_reading(served)
+        async with asyncio.timeout(PATIENCE):
+            await ended.wait()
+        await served.until_no_connection()
+        writer.close()
+
+
+async def test_a_peer_that_reads_gets_everything_and_the_close() -> None:
+    async def talk_and_close(_scope: Any, receive: Any, send: Any) -> None:
+        await accept(receive, send)
+        await send({"type": "websocket.send", "bytes": b"x" * 4 * 2**20})
+        await send({"type": "websocket.close", "code": 1000})
+
+    async with serve(talk_and_close, ws_per_message_deflate=False) as served:
+        reader, writer = await served.connect()
+        writer.write(HANDSHAKE)
+        async with asyncio.timeout(PATIENCE):
+            answer = await reader.readuntil(b"\r\n\r\n") + await reader.readexactly(10 + 4 * 2**20 + 4)
+        assert answer.endswith(b"x\x88\x02\x03\xe8")
+        writer.close()
+        await served.until_no_connection()
