@@ -1,5 +1,6 @@
 """The whole web application: what its settings open and close, and what a malformed request gets."""
 
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -119,6 +120,27 @@ async def test_findings_name_the_field_and_never_repeat_its_value(application: A
     assert {finding["field"] for finding in answer.json()["errors"]} == {"identifier", "password"}
     assert all(finding.keys() == {"field", "code", "message"} for finding in answer.json()["errors"])
     assert "ryanjye" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("body", "findings"),
+    [
+        ({f"unknown-{n}": n for n in range(45_000)}, 1),
+        ({"identifier": {f"unknown-{n}": n for n in range(45_000)}, "password": "b"}, 1),
+        ({f"unknown-{n}": n for n in range(90)}, 20),
+        ({"x" * 1_000_000: 1, "identifier": "a", "password": "b"}, 1),
+    ],
+    ids=["keys", "nested keys", "many findings", "a long key"],
+)
+async def test_a_refusal_is_short_whatever_was_sent(
+    application: Application, body: dict[str, Any], findings: int
+) -> None:
+    answer = await application.client.post(
+        "/auth/login", content=json.dumps(body, separators=(",", ":")), headers={"Content-Type": "application/json"}
+    )
+    assert code_of(answer) == (422, "invalid")
+    assert len(answer.json()["errors"]) == findings
+    assert len(answer.content) < 5_000
 
 
 async def test_a_body_of_the_limit_is_read_and_one_more_byte_is_not(application: Application) -> None:

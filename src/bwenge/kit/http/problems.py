@@ -34,6 +34,9 @@ _log = structlog.get_logger(__name__)
 
 MEDIA_TYPE: Final = "application/problem+json"
 DEFAULT_RETRY_AFTER: Final = 5
+MAX_FINDINGS: Final = 20
+MAX_FIELD_CHARACTERS: Final = 200
+"""Of a finding's field, whose name is the client's where it is an unknown one."""
 
 _STATUS_OF_KIND: Final[Mapping[type[BwengeError], HTTPStatus]] = {
     Unauthenticated: HTTPStatus.UNAUTHORIZED,
@@ -138,7 +141,7 @@ async def _on_bwenge_error(_request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_validation_error(_request: Request, error: Exception) -> JSONResponse:
-    """A malformed id in the path answers as an unknown one does; all else names the fields."""
+    """A malformed id in the path answers as an unknown one does; all else names the fields, the first ones of many."""
     if not isinstance(error, RequestValidationError):
         raise error
     findings = error.errors()
@@ -148,11 +151,11 @@ async def _on_validation_error(_request: Request, error: Exception) -> JSONRespo
         Invalid(
             errors=[
                 {
-                    "field": ".".join(str(part) for part in finding["loc"][1:]),
+                    "field": ".".join(str(part) for part in finding["loc"][1:])[:MAX_FIELD_CHARACTERS],
                     "code": finding["type"],
                     "message": finding["msg"],
                 }
-                for finding in findings
+                for finding in findings[:MAX_FINDINGS]
             ]
         )
     )
