@@ -67,12 +67,29 @@ async def test_credentials_are_never_sent_along_across_origins(opened: Opened) -
     assert "access-control-allow-credentials" not in answer.headers
 
 
-async def test_only_the_hosts_of_the_settings_are_served(opened: Opened) -> None:
-    async with opened(trusted_hosts=["bwenge.school.example"]) as client:
-        ours = await client.get("/health", headers={"Host": "bwenge.school.example"})
-        other = await client.get("/health", headers={"Host": "evil.example"})
-    assert (ours.status_code, other.status_code) == (200, 400)
-    assert other.headers["x-request-id"]
+@pytest.mark.parametrize(
+    ("host", "is_served"),
+    [
+        ("bwenge.school.example", True),
+        ("BWENGE.school.example:8000", True),
+        ("a.b.schools.example", True),
+        ("[::1]:8000", True),
+        ("schools.example", False),
+        ("evil.example", False),
+        ("bwenge.school.example.evil.example", False),
+        ("[::2]:8000", False),
+        ("", False),
+    ],
+)
+async def test_only_the_hosts_of_the_settings_are_served(opened: Opened, host: str, is_served: bool) -> None:  # noqa: FBT001  # a parameter
+    async with opened(trusted_hosts=["bwenge.school.example", "*.schools.example", "[::1]"]) as client:
+        answer = await client.get("/health", headers={"Host": host})
+    assert answer.headers["x-request-id"]
+    if is_served:
+        assert answer.status_code == 200
+    else:
+        assert code_of(answer) == (400, "bad_request")
+        assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
 async def test_the_documentation_is_served_in_production_too(opened: Opened) -> None:

@@ -7,13 +7,13 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from bwenge import __version__
 from bwenge.apps.composition import Platform
 from bwenge.apps.settings import Settings
 from bwenge.kit.http import system
 from bwenge.kit.http.dependencies import provide
+from bwenge.kit.http.hosts import TrustedHosts
 from bwenge.kit.http.limits import BodyLimit
 from bwenge.kit.http.middleware import RequestContext
 from bwenge.kit.http.problems import Problem, install_problem_handlers
@@ -74,7 +74,7 @@ def _install_middleware(app: FastAPI, settings: Settings) -> None:
             expose_headers=["X-Request-Id", "Retry-After", "Content-Range", "ETag"],
         )
     if settings.trusted_hosts:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts)
+        app.add_middleware(TrustedHosts, hosts=settings.trusted_hosts)
     app.add_middleware(RequestContext)
 
 

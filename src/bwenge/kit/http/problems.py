@@ -104,6 +104,12 @@ def problem_response(error: BwengeError) -> JSONResponse:
     )
 
 
+def status_response(status: HTTPStatus, detail: str, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """A refusal of the web server's own, which is no named fact of the platform."""
+    code = _CODE_OF_STATUS.get(status, "http_error")
+    return _response(status, title=status.phrase, detail=detail, code=code, headers=headers)
+
+
 def _response(
     status: int,
     *,
@@ -167,13 +173,7 @@ async def _on_http_exception(_request: Request, error: Exception) -> JSONRespons
     status = HTTPStatus(error.status_code)
     if status == HTTPStatus.NOT_FOUND:
         return problem_response(NotFound())
-    return _response(
-        status,
-        title=status.phrase,
-        detail=str(error.detail),
-        code=_CODE_OF_STATUS.get(status, "http_error"),
-        headers=error.headers,
-    )
+    return status_response(status, str(error.detail), headers=error.headers)
 
 
 class _UnexpectedErrors:
