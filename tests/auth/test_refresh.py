@@ -185,6 +185,18 @@ async def test_login_clears_the_members_expired_tokens_away(
         assert (await connection.execute(text("SELECT count(*) FROM refresh_tokens"))).scalar_one() == 1
 
 
+async def test_a_session_that_is_refreshed_for_weeks_keeps_no_expired_tokens(
+    client: AsyncClient, login: dict[str, Any], database: SavepointDatabase, clock: TurnedClock
+) -> None:
+    token = login["refresh_token"]
+    for _ in range(4):
+        clock.turn(days=6)
+        token = await _next(client, token)
+
+    async with database.superuser() as connection:
+        assert (await connection.execute(text("SELECT count(*) FROM refresh_tokens"))).scalar_one() == 2
+
+
 async def test_a_deactivated_member_cannot_refresh(
     client: AsyncClient, login: dict[str, Any], database: SavepointDatabase
 ) -> None:

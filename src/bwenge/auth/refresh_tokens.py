@@ -46,7 +46,6 @@ class RefreshTokens:
 
     async def start_family(self, session: AsyncSession, user: User) -> IssuedRefreshToken:
         """The first token of a login of a user who is new or whom the transaction has locked."""
-        await repository.delete_expired_tokens(session, user.id, before=self._clock())
         return await self._issue(session, user, family_id=new_id())
 
     async def rotate(self, session: AsyncSession, token: str) -> IssuedRefreshToken | Refusal:
@@ -87,6 +86,9 @@ class RefreshTokens:
         return None if user is None or presented is None else (user, presented)
 
     async def _issue(self, session: AsyncSession, user: User, *, family_id: UUID) -> IssuedRefreshToken:
+        """Clears the user's expired tokens away, so that a session which is refreshed for months leaves no trail."""
+        now = self._clock()
+        await repository.delete_expired_tokens(session, user.id, before=now)
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         await repository.add_refresh_token(
             session,
@@ -96,7 +98,7 @@ class RefreshTokens:
                 user_id=user.id,
                 family_id=family_id,
                 token_hash=_hash(token),
-                expires_at=self._clock() + REFRESH_TOKEN_LIFETIME,
+                expires_at=now + REFRESH_TOKEN_LIFETIME,
             ),
         )
         return IssuedRefreshToken(token, family_id, user)

@@ -13,7 +13,6 @@ from sqlalchemy import Connection, text
 
 from bwenge.kit.db import APP_ROLE, PLATFORM_ROLE, TENANT_SETTING
 
-READ_ONLY: Final = "SELECT"
 APPEND: Final = "SELECT, INSERT"
 WRITE: Final = "SELECT, INSERT, UPDATE"
 ALL: Final = "SELECT, INSERT, UPDATE, DELETE"
