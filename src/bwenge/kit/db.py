@@ -32,7 +32,7 @@ OWNER_ROLE: Final = "bwenge_owner"
 TENANT_SETTING: Final = "bwenge.org_id"
 
 POOL_SIZE: Final = 5
-"""Connections per role and process; their sum over processes stays under PostgreSQL's max_connections."""
+"""Connections per role. The sum of both pools and of what else connects is tested against the embedded server."""
 
 _SERVER_OPTIONS = "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
 
