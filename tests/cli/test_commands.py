@@ -4,6 +4,9 @@ import socket
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from bwenge import __version__
 from tests.cli.conftest import Command
@@ -97,4 +100,22 @@ async def test_a_database_that_does_not_answer_is_told_without_its_password(bwen
         ended = await bwenge("migrate", DATABASE_URL=f"postgresql://bwenge:{SECRET}@127.0.0.1:{port}/bwenge")
     assert ended.code == 1
     assert "DATABASE_URL does not answer" in ended.complaint
+    assert SECRET not in ended.output + ended.complaint
+
+
+async def test_an_administrator_who_may_not_migrate_is_told_in_the_servers_words(
+    bwenge: Command, admin_url: URL
+) -> None:
+    administrator = admin_url.set(username="mere_reader", password=SECRET)
+    engine = create_async_engine(admin_url)
+    async with engine.begin() as connection:
+        await connection.execute(text(f"CREATE ROLE mere_reader LOGIN PASSWORD '{SECRET}'"))
+    try:
+        ended = await bwenge("migrate", DATABASE_URL=administrator.render_as_string(hide_password=False))
+    finally:
+        async with engine.begin() as connection:
+            await connection.execute(text("DROP ROLE mere_reader"))
+        await engine.dispose()
+    assert ended.code == 1
+    assert ended.complaint.startswith("bwenge: PostgreSQL refused to prepare the database: permission denied")
     assert SECRET not in ended.output + ended.complaint

@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
+import psycopg
 from pwdlib import PasswordHash
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError
 
 from bwenge.apps.secrets import Secrets
 from bwenge.apps.settings import ModelServer, Settings
@@ -38,6 +40,10 @@ class Server:
         return self.embedded is not None and self.embedded.has_died
 
 
+class DatabaseRefused(RuntimeError):
+    """PostgreSQL does not let its database be prepared, in the words of its primary message, which quote no row."""
+
+
 @contextmanager
 def open_server(settings: Settings, secrets: Secrets, *, announce: Announce) -> Iterator[Server]:
     """The external PostgreSQL server where one is set, else the embedded one; migrated.
@@ -45,19 +51,30 @@ def open_server(settings: Settings, secrets: Secrets, *, announce: Announce) -> 
     The data directory is this process's alone as long as the block runs.
 
     Raises:
-        DataDirectoryInUse, PostgresFailedToStart
+        DataDirectoryInUse, PostgresFailedToStart, DatabaseRefused
+        OperationalError: The external server does not answer, or refuses the login.
     """
     with DataDirectoryLock(settings.data_dir):
         if settings.database_url is not None:
             url = _driver_url(settings.database_url.get_secret_value())
             announce("Bringing the database to the present schema")
-            yield Server(url, migrate(url, secrets.role_passwords))
+            yield Server(url, _prepare(url, secrets))
             return
         announce("Starting PostgreSQL")
         with EmbeddedPostgres(settings.data_dir, password=secrets.superuser_password) as embedded:
             announce("Bringing the database to the present schema")
             url = make_url(embedded.url)
-            yield Server(url, migrate(url, secrets.role_passwords), embedded)
+            yield Server(url, _prepare(url, secrets), embedded)
+
+
+def _prepare(url: URL, secrets: Secrets) -> bool:
+    try:
+        return migrate(url, secrets.role_passwords)
+    except DBAPIError as error:
+        refusal = error.orig.diag.message_primary if isinstance(error.orig, psycopg.Error) else None
+        if refusal is None:
+            raise
+        raise DatabaseRefused(f"PostgreSQL refused to prepare the database: {refusal}.") from error
 
 
 def _driver_url(address: str) -> URL:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 
 from bwenge.apps.all_in_one import DatabaseDied, PortTaken, bind, serve
 from bwenge.apps.demo_data import FIRST_QUESTION, Ready
-from bwenge.apps.resources import load_embedder, open_server
+from bwenge.apps.resources import DatabaseRefused, load_embedder, open_server
 from bwenge.apps.secrets import DamagedSecret, Secrets
 from bwenge.apps.settings import Settings
 from bwenge.cli.failures import CommandFailed
@@ -86,7 +86,7 @@ def _load_secrets(settings: Settings) -> Secrets:
 def _told_plainly() -> Iterator[None]:
     try:
         yield
-    except (DataDirectoryInUse, PostgresFailedToStart, PortTaken, DatabaseDied) as error:
+    except (DataDirectoryInUse, PostgresFailedToStart, DatabaseRefused, PortTaken, DatabaseDied) as error:
         raise CommandFailed(str(error)) from error
     except OperationalError as error:
         raise CommandFailed("PostgreSQL at DATABASE_URL does not answer or refuses the login.") from error

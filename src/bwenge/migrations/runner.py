@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -63,7 +64,7 @@ def migrate(admin_url: str | URL, passwords: RolePasswords) -> bool:
 
 @contextmanager
 def _administrator(admin_url: str | URL) -> Iterator[Connection]:
-    engine = create_engine(make_url(admin_url), poolclass=NullPool)
+    engine = create_engine(make_url(admin_url), poolclass=NullPool, hide_parameters=True)
     try:
         with engine.begin() as connection:
             yield connection
@@ -77,7 +78,9 @@ def _ensure_roles(connection: Connection, passwords: RolePasswords) -> None:
     for role in {OWNER_ROLE, APP_ROLE, PLATFORM_ROLE} - existing:
         connection.execute(text(f"CREATE ROLE {role} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS"))
     connection.execute(text(f"GRANT {OWNER_ROLE} TO CURRENT_USER"))
-    raw = connection.connection.driver_connection
+    raw = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
     for role, password in ((APP_ROLE, passwords.app), (PLATFORM_ROLE, passwords.platform)):
-        statement = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(password))
+        # As psql's \password does it: the server's log and an error's text may hold the statement.
+        verifier = raw.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
+        statement = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(verifier))
         connection.exec_driver_sql(statement.as_string(raw))
