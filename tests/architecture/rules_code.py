@@ -44,6 +44,35 @@ def _holds_sessions(module: Module) -> bool:
     return not may_commit and any(imported.name.startswith(_TRANSACTION_OWNERS) for imported in module.imports)
 
 
+def dependency_scopes(root: Path) -> list[str]:
+    """What a dependency does after its `yield`, a commit say, is done before the response starts."""
+    sources = list(product_modules(root))
+    generators = {
+        node.name
+        for module in sources
+        for node in ast.walk(module.tree)
+        if isinstance(node, Function) and any(isinstance(part, ast.Yield | ast.YieldFrom) for part in ast.walk(node))
+    }
+    return [
+        f'{module.place(node.lineno)}: {provider} yields, so it is depended on with scope="function"'
+        for module in sources
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in {"Depends", "Security"}
+        if (provider := _provider(node)) in generators and not _is_function_scoped(node)
+    ]
+
+
+def _provider(call: ast.Call) -> str:
+    """The last name of what is depended on, or of what makes it: `_session`, `sessions.platform`, `session_of(...)`."""
+    given = [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "dependency")]
+    provider = given[0] if given else None
+    return ast.unparse(provider.func if isinstance(provider, ast.Call) else provider or call).rpartition(".")[2]
+
+
+def _is_function_scoped(call: ast.Call) -> bool:
+    return any(keyword.arg == "scope" and ast.unparse(keyword.value) == "'function'" for keyword in call.keywords)
+
+
 def sizes(root: Path) -> list[str]:
     """Files and functions stay small enough to be read at once; a docstring is not counted in its function."""
     long_files = [

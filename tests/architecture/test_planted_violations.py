@@ -122,7 +122,28 @@ IMPORT_RULES: Final = (
     ),
 )
 
+LATE_SESSION: Final = """
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import Depends
+from sqlalchemy.ext.asyncio import AsyncSession
+
+
+async def _session() -> AsyncIterator[AsyncSession]:
+    yield AsyncSession()
+
+
+LateSession = Annotated[AsyncSession, Depends(_session)]
+"""
+
 CODE_RULES: Final = (
+    Plant(
+        "a session that commits after the response",
+        "architecture",
+        module("planted", LATE_SESSION),
+        (f"{FEATURE}/planted.py:13", '_session yields, so it is depended on with scope="function"'),
+    ),
     Plant(
         "a commit outside kit.db",
         "architecture",

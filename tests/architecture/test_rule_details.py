@@ -171,3 +171,38 @@ def test_a_dependency_without_a_line_and_one_of_a_refused_licence_are_found(tmp_
     violations = rules_documents.dependencies(grown(tmp_path, tree))
 
     assert [violation.split(": ")[1].split()[0] for violation in violations] == ["c", "b"]
+
+
+YIELDING: Tree = {"src/bwenge/kit/sessions.py": "async def session():\n    yield 1\n\n\ndef plain():\n    return 1\n"}
+
+
+@pytest.mark.parametrize(
+    "depends",
+    [
+        'Depends(session, scope="function")',
+        'Depends(sessions.session, scope="function")',
+        "Depends(plain)",
+        "Depends()",
+    ],
+)
+def test_a_dependency_that_ends_before_the_response_is_no_violation(tmp_path: Path, depends: str) -> None:
+    tree = YIELDING | {"src/bwenge/chat/routes.py": f"x = {depends}\n"}
+
+    assert rules_code.dependency_scopes(grown(tmp_path, tree)) == []
+
+
+@pytest.mark.parametrize(
+    "depends",
+    [
+        "Depends(session)",
+        "fastapi.Depends(session)",
+        "Depends(dependency=session)",
+        "Depends(sessions.session)",
+        "Depends(session())",
+        'Security(session, scope="request")',
+    ],
+)
+def test_a_dependency_that_ends_after_the_response_is_a_violation(tmp_path: Path, depends: str) -> None:
+    tree = YIELDING | {"src/bwenge/chat/routes.py": f"x = {depends}\n"}
+
+    assert len(rules_code.dependency_scopes(grown(tmp_path, tree))) == 1

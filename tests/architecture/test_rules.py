@@ -18,6 +18,7 @@ RULES: Final[tuple[Rule, ...]] = (
     rules_imports.plain_contracts,
     rules_imports.kit_admission,
     rules_code.commits,
+    rules_code.dependency_scopes,
     rules_code.sizes,
     rules_code.bags,
     rules_code.sleeps,

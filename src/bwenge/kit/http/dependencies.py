@@ -7,7 +7,7 @@ from fastapi import Depends
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import HTTPConnection
 
-from bwenge.kit.db import PLATFORM, Database
+from bwenge.kit.db import Database
 from bwenge.kit.http.security import CurrentPrincipal
 
 T = TypeVar("T")
@@ -43,11 +43,5 @@ async def _tenant_session(principal: CurrentPrincipal, database: CurrentDatabase
         yield session
 
 
-async def _platform_session(database: CurrentDatabase) -> AsyncIterator[AsyncSession]:
-    async with database.unit_of_work(PLATFORM) as session:
-        yield session
-
-
 # The function scope commits before the response starts, so a failed commit is a failed request and never a kept 200.
 TenantSession = Annotated[AsyncSession, Depends(_tenant_session, scope="function")]
-PlatformSession = Annotated[AsyncSession, Depends(_platform_session, scope="function")]
