@@ -50,6 +50,12 @@ async def test_the_same_thing_is_not_said_twice() -> None:
     assert len(said) == 1
 
 
+async def test_beside_a_sentence_no_loose_end_is_said() -> None:
+    text = "Rice is planted in March by farmers.\n\n- rice planted in March by farmers, weeded"
+    said = await composed("When is rice planted in March by farmers?", hit(text))
+    assert [statement.text for statement in said] == ["Rice is planted in March by farmers."]
+
+
 async def test_sentences_of_one_source_are_said_in_its_order_whatever_their_score() -> None:
     late = hit("Rice is planted in March by farmers.", title="Farming", page=2)
     early = hit("Rice is planted by farmers in March when it rains.", title="Farming", page=1)

@@ -21,6 +21,11 @@ ASKED = (
         ("Muraho!", ("greeting", "rw")),
         ("Mwaramutse mwarimu", ("greeting", "rw")),
         ("Habari za asubuhi, mwalimu?", ("greeting", "sw")),
+        ("Who are you?", ("greeting", "en")),
+        ("Hello! What can you teach me?", ("greeting", "en")),
+        ("Comment t'appelles-tu ?", ("greeting", "fr")),
+        ("Uri nde?", ("greeting", "rw")),
+        ("Wewe ni nani?", ("greeting", "sw")),
         ("Thank you very much!", ("thanks", "en")),
         ("Murakoze cyane", ("thanks", "rw")),
         ("Kwaheri", ("farewell", "sw")),
@@ -41,6 +46,8 @@ def test_a_message_that_is_only_a_courtesy_is_one(message: str, courtesy: tuple[
         "?!",
         "",
         "Good morning is said at what time?",
+        "Who are you in the story?",
+        "What can you do with a fraction?",
     ],
 )
 def test_a_message_that_says_more_is_a_question(message: str) -> None:

@@ -61,7 +61,10 @@ def deltas(statements: Sequence[Statement]) -> Iterator[str]:
 
 
 def _chosen(candidates: Sequence[Candidate]) -> Iterator[Candidate]:
-    """The best candidate, then others nearly as good that add to it: greedy maximal marginal relevance."""
+    """The best candidate, then sentences nearly as good that add to it: greedy maximal marginal relevance.
+
+    A fragment, such as an item of a list, is said only as the best there is: beside a sentence it is a loose end.
+    """
     left = sorted(candidates, key=lambda candidate: candidate.score, reverse=True)
     if not left:
         return
@@ -70,10 +73,15 @@ def _chosen(candidates: Sequence[Candidate]) -> Iterator[Candidate]:
     while left and len(chosen) < _MOST_CHOSEN:
         best = max(left, key=lambda candidate: candidate.score - _NOVELTY * _redundancy(candidate, chosen))
         left.remove(best)
-        if chosen and (best.score < least or _redundancy(best, chosen) > _NEAR_DUPLICATE):
+        if chosen and not _adds(best, chosen, least=least):
             continue
         chosen.append(best)
         yield best
+
+
+def _adds(candidate: Candidate, chosen: Sequence[Candidate], *, least: float) -> bool:
+    is_whole = candidate.sentence.kind is Kind.STATEMENT
+    return is_whole and candidate.score >= least and _redundancy(candidate, chosen) <= _NEAR_DUPLICATE
 
 
 def _redundancy(candidate: Candidate, chosen: Sequence[Candidate]) -> float:

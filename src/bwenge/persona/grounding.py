@@ -52,7 +52,7 @@ class Weights:
 WEIGHTS: Final[Mapping[Situation, Weights]] = {
     Situation.ENGLISH: Weights((4.87, 4.16, 2.86, -1.13), -5.94),
     Situation.SAME_LANGUAGE: Weights((1.09, 2.63, 4.54, -1.71), -3.48),
-    Situation.CROSS_LANGUAGE: Weights((1.18, 1.94, 4.52, -1.74), -0.55),
+    Situation.CROSS_LANGUAGE: Weights((1.18, 1.94, 4.52, -1.74), -1.17),
 }
 
 

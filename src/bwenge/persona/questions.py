@@ -10,21 +10,24 @@ from bwenge.persona.lexical import content_terms, fold
 
 _WORD = re.compile(r"[^\W_]+")
 _MOST_WORDS = 8
-_LONGEST_PHRASE = 4
+_LONGEST_PHRASE = 5
 
 # Phrases are separated by bars.
 _PHRASES: Final[dict[tuple[Courtesy, str], str]] = {
     ("greeting", "en"): """
         hello|hi|hey|good morning|good afternoon|good evening|good day|greetings|how are you|how are you doing|
-        how do you do|nice to meet you|pleased to meet you""",
+        how do you do|nice to meet you|pleased to meet you|who are you|what is your name|what can you do|
+        what can you teach me|what do you know""",
     ("greeting", "fr"): """
-        bonjour|bonsoir|salut|coucou|comment allez vous|comment vas tu|comment ca va|ca va|enchante""",
+        bonjour|bonsoir|salut|coucou|comment allez vous|comment vas tu|comment ca va|ca va|enchante|qui es tu|
+        qui etes vous|comment t appelles tu|comment vous appelez vous|que sais tu faire|que savez vous faire""",
     ("greeting", "rw"): """
         muraho|mwaramutse|waramutse|mwiriwe|wiriwe|bite|amakuru|amakuru yawe|amakuru yanyu|mumeze mute|umeze ute|
-        mwaramutse ho|mwiriwe ho""",
+        mwaramutse ho|mwiriwe ho|uri nde|muri bande|witwa nde|wigisha iki|mwigisha iki""",
     ("greeting", "sw"): """
         habari|jambo|hujambo|hamjambo|mambo|shikamoo|salamu|salaam|habari yako|habari zenu|habari gani|
-        habari za asubuhi|habari za mchana|habari za jioni|habari za leo|u hali gani|mambo vipi""",
+        habari za asubuhi|habari za mchana|habari za jioni|habari za leo|u hali gani|mambo vipi|wewe ni nani|
+        jina lako ni nani|unaitwa nani|unafundisha nini""",
     ("thanks", "en"): "thanks|thank you|thanks a lot|thank you so much|many thanks|thx",
     ("thanks", "fr"): "merci|merci beaucoup|merci bien|grand merci",
     ("thanks", "rw"): "murakoze|urakoze|murakoze cyane|urakoze cyane",
