@@ -74,6 +74,8 @@ class ScriptedPlatform:
     asked: list[dict[str, Any]] = field(default_factory=list)
     logins: list[str] = field(default_factory=list)
     uploads: list[bytes] = field(default_factory=list)
+    sizes: dict[str, list[int]] = field(default_factory=dict)
+    """Of the documents that a persona has."""
     stays_silent: bool = False
     """Whether it says nothing more after its frames, until the client goes."""
 
@@ -90,6 +92,8 @@ class ScriptedPlatform:
         app.add_api_route("/auth/login", self._login, methods=["POST"], response_model=None)
         app.add_api_route("/personas", self._personas, response_model=None)
         app.add_api_route("/personas", self._make_persona, methods=["POST"], response_model=None)
+        app.add_api_route("/personas/{persona_id}", self._delete_persona, methods=["DELETE"], response_model=None)
+        app.add_api_route("/knowledge/sources", self._sources, response_model=None)
         app.add_api_route("/knowledge/upload", self._upload, methods=["POST"], response_model=None)
         app.add_api_route("/knowledge/{source_id}/status", self._status, response_model=None)
         app.add_api_websocket_route("/ws/chat", self._chat)
@@ -111,6 +115,13 @@ class ScriptedPlatform:
         made = {"persona_id": f"018f0000-0000-7000-8002-{len(self.personas):012}", **await request.json()}
         self.personas.append(made)
         return made
+
+    async def _delete_persona(self, persona_id: str) -> Response:
+        self.personas = [persona for persona in self.personas if persona["persona_id"] != persona_id]
+        return Response(status_code=204)
+
+    async def _sources(self, persona_id: str) -> Any:
+        return {"items": [{"file_size": size} for size in self.sizes.get(persona_id, [])], "next_cursor": None}
 
     async def _upload(self, request: Request) -> Any:
         self.uploads.append(await request.body())

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from bwenge.cli import asking
+from bwenge.cli import asking, documents
 from tests.cli.conftest import PERSONAS, Command, ScriptedPlatform
 from tests.support.model_server import refused_port
 
@@ -22,6 +22,11 @@ def citation(**changes: Any) -> dict[str, Any]:
         "source_url": "/knowledge/1/file?org=2#page=3",
         **changes,
     }
+
+
+def status(name: str, **changes: Any) -> dict[str, Any]:
+    done = {"stage": "done", "progress": 1.0, "chunk_count": 4, "warnings": []}
+    return {"status": name, **done, **changes}
 
 
 async def test_the_answer_is_printed_as_it_came_with_brackets_and_all(
@@ -73,6 +78,15 @@ async def test_a_long_quotation_is_shortened(
     assert len(quotation) < asking.QUOTE_CHARACTERS + 40
 
 
+async def test_a_quotation_begins_where_the_passage_speaks_of_the_answer(
+    bwenge: Command, platform: ScriptedPlatform, as_learner: dict[str, str]
+) -> None:
+    passage = "College is not for all. Many arrive late.\nSakichi Toyoda came up with the Five Whys. It helped."
+    platform.answer_with("Sakichi Toyoda came up with it [1].", citation(text=passage))
+    ended = await bwenge("ask", "Who came up with it?", "-p", "Gabriel", **as_learner)
+    assert "“… Sakichi Toyoda came up with the Five Whys. It helped.”" in ended.output
+
+
 async def test_the_demo_is_asked_as_its_learner_and_its_tutor(
     bwenge: Command, platform: ScriptedPlatform, demo_file: Path
 ) -> None:
@@ -85,12 +99,12 @@ async def test_the_demo_is_asked_as_its_learner_and_its_tutor(
 async def test_a_document_is_sent_as_the_demos_owner_and_waited_for(
     bwenge: Command, platform: ScriptedPlatform, demo_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(documents, "POLL_SECONDS", 0.001)
     platform.answer_with("Yes.")
     platform.statuses = [
-        {"status": "pending", "stage": "queued", "progress": 0.0, "chunk_count": 0},
-        {"status": "processing", "stage": "embedding", "progress": 0.5, "chunk_count": 4},
-        {"status": "ready", "stage": "done", "progress": 1.0, "chunk_count": 4},
+        status("pending", stage="queued", progress=0.0, chunk_count=0),
+        status("processing", stage="embedding", progress=0.5),
+        status("ready"),
     ]
     book = demo_file.parent / "[draft] book.txt"
     book.write_text("The fare is 3,200 francs.")
@@ -108,7 +122,7 @@ async def test_a_document_sent_again_is_asked_by_the_persona_that_was_made_for_i
     bwenge: Command, platform: ScriptedPlatform, demo_file: Path
 ) -> None:
     platform.answer_with("Yes.")
-    platform.statuses = [{"status": "ready", "stage": "done", "progress": 1.0, "chunk_count": 4}]
+    platform.statuses = [status("ready")]
     book = demo_file.parent / "book.txt"
     book.touch()
     for _ in range(2):
@@ -121,7 +135,7 @@ async def test_a_document_may_be_sent_to_a_persona_that_is_there(
     bwenge: Command, platform: ScriptedPlatform, demo_file: Path
 ) -> None:
     platform.answer_with("Yes.")
-    platform.statuses = [{"status": "ready", "stage": "done", "progress": 1.0, "chunk_count": 4}]
+    platform.statuses = [status("ready")]
     book = demo_file.parent / "book.txt"
     book.touch()
     await bwenge("ask", "--file", str(book), "--persona", "Keza", "What is it?")
@@ -132,13 +146,54 @@ async def test_a_document_may_be_sent_to_a_persona_that_is_there(
 async def test_a_document_that_cannot_be_read_is_a_failure_with_its_reason(
     bwenge: Command, platform: ScriptedPlatform, demo_file: Path
 ) -> None:
-    failed = {"status": "failed", "error_message": "The file holds nothing", "error_code": "empty_file"}
-    platform.statuses = [{**failed, "stage": "done", "progress": 0.1, "chunk_count": 0}]
+    platform.statuses = [status("failed", error_message="The file holds nothing", error_code="empty_file")]
     book = demo_file.parent / "book.txt"
     book.touch()
     ended = await bwenge("ask", "--file", str(book), "What is it?")
     assert (ended.code, ended.complaint) == (1, "bwenge: book.txt: The file holds nothing (empty_file)\n")
     assert platform.asked == []
+    assert platform.personas == PERSONAS
+    assert "Made a persona" not in ended.output
+
+
+async def test_a_refused_document_leaves_no_persona_behind(
+    bwenge: Command, platform: ScriptedPlatform, demo_file: Path
+) -> None:
+    platform.refusals["/knowledge/upload"] = JSONResponse({"detail": "Not a document", "code": "unsupported_type"}, 415)
+    book = demo_file.parent / "book.txt"
+    book.touch()
+    ended = await bwenge("ask", "--file", str(book), "What is it?")
+    assert (ended.code, ended.complaint) == (1, "bwenge: Not a document (unsupported_type)\n")
+    assert platform.personas == PERSONAS
+
+
+async def test_another_document_of_the_same_name_has_a_persona_of_its_own(
+    bwenge: Command, platform: ScriptedPlatform, demo_file: Path
+) -> None:
+    platform.answer_with("Yes.")
+    platform.statuses = [status("ready")]
+    platform.personas = [{"persona_id": f"018f0000-0000-7000-8001-{n:012}", "name": f"book{n}"} for n in range(2)]
+    platform.personas[0]["name"], platform.personas[1]["name"] = "book", "book (2)"
+    platform.sizes = {platform.personas[0]["persona_id"]: [1_000], platform.personas[1]["persona_id"]: [4, 5]}
+    book = demo_file.parent / "book.txt"
+    book.write_text("text")
+    ended = await bwenge("ask", "--file", str(book), "What is it?")
+    assert [persona["name"] for persona in platform.personas] == ["book", "book (2)", "book (3)"]
+    assert platform.asked[0]["persona_id"] == platform.personas[2]["persona_id"]
+    assert 'Made a persona "book (3)"' in ended.output
+
+
+async def test_what_could_not_be_read_of_a_document_is_told(
+    bwenge: Command, platform: ScriptedPlatform, demo_file: Path
+) -> None:
+    platform.answer_with("Yes.")
+    warning = {"code": "pages_without_text", "message": "2 pages hold no text", "count": 2, "pages": [3, 4]}
+    platform.statuses = [status("ready", chunk_count=1, warnings=[warning])]
+    book = demo_file.parent / "book.txt"
+    book.touch()
+    output = (await bwenge("ask", "--file", str(book), "What is it?")).output
+    assert "1 passage " in output
+    assert "Note: 2 pages hold no text (page 3, 4).\n" in output
 
 
 @pytest.mark.parametrize("content", [b"", b"{half", b"[]", b"{}", b"\xff", b'{"url": "http://127.0.0.1:1"}'])
@@ -267,6 +322,10 @@ async def test_a_persona_is_found_by_name_behind_the_first_page(
     ("frames", "complaint"),
     [
         ([{"type": "error", "code": "rate_limited", "message": "Too many"}], "Too many (rate_limited)"),
+        (
+            [{"type": "error", "code": "rate_limited", "message": "Too many", "retry_after": 39}],
+            "Too many (rate_limited); try again in 39 seconds",
+        ),
         (
             [
                 {"type": "delta", "text": "A"},

@@ -1,11 +1,9 @@
-"""`bwenge ask`: upload with progress, the answer as it streams, and its sources."""
+"""`bwenge ask`: the answer as it streams, and its sources."""
 
 import asyncio
 import json
 import sys
 import textwrap
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -13,17 +11,15 @@ from uuid import UUID, uuid4
 
 import websockets
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bwenge.apps.settings import Settings
 from bwenge.cli.connection import DemoAccounts, Platform, connected
+from bwenge.cli.documents import persona_of_document, personas_of, upload
+from bwenge.cli.excerpts import excerpt
 from bwenge.cli.failures import CommandFailed
 
-POLL_SECONDS: Final = 0.3
 QUOTE_CHARACTERS: Final = 240
 ANSWER_SECONDS: Final = 180
-MAX_NAME_CHARACTERS: Final = 100
 
 
 def ask_question(question: str, *, persona: str | None, file: Path | None, settings: Settings, output: Console) -> None:
@@ -33,10 +29,10 @@ def ask_question(question: str, *, persona: str | None, file: Path | None, setti
     with connected(settings.data_dir, uploads=file is not None) as (platform, demo):
         if file is None or persona:
             persona_id = _persona_id(platform, persona, demo)
+            if file is not None:
+                upload(platform, persona_id, file, output)
         else:
-            persona_id = _persona_of_document(platform, file, output)
-        if file is not None:
-            _upload(platform, persona_id, file, output)
+            persona_id = persona_of_document(platform, file, output)
         answer = asyncio.run(_converse(platform, persona_id, question, output))
         _show_sources(answer, platform, output)
 
@@ -44,7 +40,7 @@ def ask_question(question: str, *, persona: str | None, file: Path | None, setti
 def _persona_id(platform: Platform, wanted: str | None, demo: DemoAccounts | None) -> str:
     if wanted is None and demo is not None:
         return demo.persona_id
-    personas = list(_personas(platform))
+    personas = list(personas_of(platform))
     if wanted is None:
         if len(personas) == 1:
             return str(personas[0]["persona_id"])
@@ -59,48 +55,6 @@ def _persona_id(platform: Platform, wanted: str | None, demo: DemoAccounts | Non
     except ValueError:
         names = ", ".join(item["name"] for item in personas) or "none yet"
         raise CommandFailed(f"There is no persona called {wanted}. There are: {names}.") from None
-
-
-def _persona_of_document(platform: Platform, file: Path, output: Console) -> str:
-    """A persona of the document's own name, made where there is none, so that answers come from that document alone."""
-    name = file.stem[:MAX_NAME_CHARACTERS].strip() or "document"
-    for item in _personas(platform):
-        if item["name"] == name:
-            return str(item["persona_id"])
-    made = platform.call("POST", "/personas", "persona_id", json={"name": name})
-    output.print(f'Made a persona "{name}" for this document; ask it again with --persona "{name}".', markup=False)
-    return str(made["persona_id"])
-
-
-def _personas(platform: Platform) -> Iterator[dict[str, Any]]:
-    cursor: str | None = None
-    while True:
-        params = {"limit": 100} | ({"cursor": cursor} if cursor else {})
-        page = platform.call("GET", "/personas", "items", "next_cursor", params=params)
-        yield from page["items"]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            return
-
-
-def _upload(platform: Platform, persona_id: str, file: Path, output: Console) -> None:
-    """Send the file and wait until it can be asked about."""
-    with file.open("rb") as content:
-        form = {"data": {"persona_id": persona_id}, "files": {"file": (file.name, content)}}
-        accepted = platform.call("POST", "/knowledge/upload", "source_id", **form)
-    source_id = accepted["source_id"]
-    columns = (TextColumn("{task.fields[name]}"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=output) as progress:
-        task = progress.add_task("sent", total=1.0, name=escape(file.name))
-        while True:
-            status = platform.call("GET", f"/knowledge/{source_id}/status", "status", "stage", "progress")
-            progress.update(task, completed=status["progress"], description=status["stage"])
-            if status["status"] == "failed":
-                raise CommandFailed(f"{file.name}: {status['error_message']} ({status['error_code']})")
-            if status["status"] == "ready":
-                progress.update(task, completed=1.0, description=f"{status['chunk_count']} passages")
-                return
-            time.sleep(POLL_SECONDS)
 
 
 async def _converse(platform: Platform, persona_id: str, question: str, output: Console) -> dict[str, Any]:
@@ -136,7 +90,7 @@ async def _read_turn(socket: websockets.ClientConnection, output: Console) -> di
             case "message" if frame["message"]["sender"] == "assistant" and not frame.get("history"):
                 answer = frame["message"]
             case "error":
-                failure = f"{frame['message']} ({frame['code']})"
+                failure = f"{frame['message']} ({frame['code']}){_when(frame.get('retry_after'))}"
                 if not frame.get("turn_id"):
                     raise CommandFailed(failure)
             case "turn_finished":
@@ -154,9 +108,13 @@ def _show_sources(answer: dict[str, Any], platform: Platform, output: Console) -
     output.print("\n[bold]Sources[/bold]")
     for citation in details["citations"]:
         output.print(f"[{citation['marker']}] {citation['title']}{_place(citation['locator'])}", markup=False)
-        quote = textwrap.shorten(citation["text"], QUOTE_CHARACTERS, placeholder=" …")
+        quote = excerpt(citation["text"], answer["content"], most=QUOTE_CHARACTERS)
         output.print(textwrap.indent(textwrap.fill(f"“{quote}”", 96), "    "), markup=False)
         output.print(f"    {platform.url}{citation['source_url']}", markup=False, style="dim")
+
+
+def _when(retry_after: float | None) -> str:
+    return "" if retry_after is None else f"; try again in {retry_after:.0f} seconds"
 
 
 def _place(locator: dict[str, Any]) -> str:

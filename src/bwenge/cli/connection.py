@@ -49,7 +49,7 @@ class Platform:
             raise CommandFailed(f"No platform answers at {self.url}. Start it with `bwenge up`.") from error
         if response.is_error:
             raise CommandFailed(_refusal(response))
-        answer = _json(response)
+        answer = _json(response) if response.content or fields else {}
         if not response.is_success or not isinstance(answer, dict) or not answer.keys() >= set(fields):
             raise CommandFailed(f"What answers at {self.url} is no Bwenge OS.")
         return answer
