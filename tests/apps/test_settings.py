@@ -35,6 +35,17 @@ def test_names_come_from_the_environment_and_the_env_file(tmp_path: Path, monkey
     assert "p@db" not in repr(settings)
 
 
+def test_a_name_without_a_value_is_not_set(tmp_path: Path) -> None:
+    names = ("HOST", "PORT", "DATA_DIR", "ENV", "DEMO", "SECRET_KEY", "LLM_PROVIDERS", "LLM_BASE_URL", "PUBLIC_URL")
+    (tmp_path / ".env").write_text("".join(f"BWENGE_{name}=\n" for name in names) + "DATABASE_URL=\n")
+    assert Settings() == Settings(_env_file=None)
+
+
+def test_a_host_of_nothing_which_would_be_every_address_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        Settings(host="")
+
+
 def test_model_servers_are_asked_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BWENGE_LLM_BASE_URL", "http://one/v1")
     monkeypatch.setenv("BWENGE_LLM_MODEL", "m1")

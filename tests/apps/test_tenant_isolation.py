@@ -68,6 +68,7 @@ WITHOUT_IDS: Final = {
     ("POST", "/personas"),
     ("GET", "/personas"),
     ("GET", "/sessions"),
+    ("GET", "/"),
     ("GET", "/health"),
     ("GET", "/health/ready"),
     ("GET", "/metrics"),

@@ -1,6 +1,7 @@
 """The whole web application: what its settings open and close, and what a malformed request gets."""
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -38,6 +39,15 @@ def opened(application: Application, tmp_path: Path) -> Opened:
 async def preflight(client: httpx2.AsyncClient, origin: str, header: str = "Authorization") -> httpx2.Response:
     asked = {"Origin": origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": header}
     return await client.options("/ai/respond", headers=asked)
+
+
+async def test_the_printed_address_shows_a_person_where_to_go_on(opened: Opened) -> None:
+    async with opened() as client:
+        page = await client.get("/")
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        for address in re.findall('href="([^"]+)"', page.text):
+            assert (await client.get(address)).status_code != 404, address
 
 
 async def test_no_other_origin_may_call_by_default(opened: Opened) -> None:

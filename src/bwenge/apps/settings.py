@@ -22,12 +22,18 @@ class ModelServer(BaseModel):
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        env_prefix="BWENGE_", env_file=".env", extra="ignore", hide_input_in_errors=True, validate_default=True
+        env_prefix="BWENGE_",
+        env_file=".env",
+        # A host of "" would listen on every address: a name without a value is one that is not set.
+        env_ignore_empty=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        validate_default=True,
     )
 
     env: Literal["development", "staging", "production"] = "development"
     data_dir: Path = Path("data")
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8000, ge=1, le=65535)
     demo: bool | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

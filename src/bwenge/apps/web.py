@@ -9,6 +9,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
 
 from bwenge import __version__
+from bwenge.apps import front_page
 from bwenge.apps.composition import Platform
 from bwenge.apps.settings import Settings
 from bwenge.kit.http import system
@@ -55,7 +56,7 @@ def create_app(settings: Settings, platform: Platform) -> FastAPI:
     app.state.spool = platform.spool
     provide(app.state, *platform.provided)
     install_problem_handlers(app)
-    for router in (*platform.routers, system.router):
+    for router in (*platform.routers, system.router, front_page.router):
         app.include_router(router)
     _install_middleware(app, settings)
     app.openapi = _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend the document

@@ -36,8 +36,6 @@ def main() -> None:
     except CommandFailed as failure:
         _complain(str(failure))
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
     except ValidationError as error:
         for finding in error.errors():
             _complain(f"{_variable(finding['loc'])}: {finding['msg'].removeprefix('Value error, ')}")
@@ -74,7 +72,7 @@ def _version(wanted: bool) -> None:  # noqa: FBT001  # Typer's callback form
 
 @cli.callback()
 def bwenge(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show and exit")] = False,  # noqa: FBT002  # a flag
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it, end")] = False,  # noqa: FBT002  # a flag
 ) -> None:
     """Take what stands before the command."""
     del version
