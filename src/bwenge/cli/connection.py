@@ -92,7 +92,8 @@ class DemoAccounts(BaseModel):
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError as error:
             raise CommandFailed(
-                f"No account to ask as: {path} is not there. Run `bwenge up` first, or set BWENGE_URL and BWENGE_TOKEN."
+                f"No account to ask as: {path} is not there. Run `bwenge up` with demo data, or set BWENGE_URL and "
+                "BWENGE_TOKEN."
             ) from error
         except (OSError, ValidationError) as error:
             raise CommandFailed(f"{path} cannot be read; remove it and start the platform again.") from error

@@ -66,8 +66,8 @@ def _serve(settings: Settings, listener: socket.socket, output: Console) -> None
 
 def migrate_database(settings: Settings) -> bool:
     """Bring the schema up to date. Returns whether it changed."""
-    configure_logging(level=settings.log_level)
     secrets = _load_secrets(settings)
+    _configure_logging(settings)
     with _told_plainly(), open_server(settings, secrets, announce=lambda _step: None) as server:
         return server.schema_changed
 
@@ -109,7 +109,7 @@ def _configure_logging(settings: Settings) -> None:
 def _welcome(ready: Ready, settings: Settings, output: Console) -> None:
     output.print(f"\n[bold green]Bwenge OS is ready[/bold green] at {settings.url} (API: {settings.url}/docs)")
     if ready.demo is None:
-        output.print("Create the first organisation: POST /auth/register")
+        output.print("Register the first organisation as README.md shows: POST /auth/register", markup=False)
         return
     if ready.demo_is_new:
         output.print("\nDemo accounts (shown once; kept in demo.json in the data directory):")

@@ -51,7 +51,9 @@ def configure_logging(handler: logging.Handler | None = None, *, level: str = "I
         )
     )
     root = logging.getLogger()
-    root.handlers = [handler]
+    before, root.handlers = root.handlers, [handler]
+    for replaced in before:
+        replaced.close()
     root.setLevel(level)
     # uvicorn.error tells of each accepted socket with its query, which may carry a token.
     for indiscreet in ("httpx", "httpx2", "openai", "uvicorn.access", "uvicorn.error"):

@@ -233,3 +233,21 @@ async def test_a_peer_that_reads_gets_everything_and_the_close() -> None:
         assert answer.endswith(b"x\x88\x02\x03\xe8")
         writer.close()
         await served.until_no_connection()
+
+
+async def test_a_refused_handshake_is_no_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    async def refuse(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.http.response.start", "status": 404, "headers": []})
+        await send({"type": "websocket.http.response.body", "body": b"no", "more_body": False})
+
+    async with serve(refuse) as served:
+        reader, writer = await served.connect()
+        writer.write(HANDSHAKE)
+        async with asyncio.timeout(PATIENCE):
+            answer = await reader.read()
+        writer.close()
+        await served.until_no_connection()
+    assert answer.startswith(b"HTTP/1.1 404")
+    assert answer.endswith(b"\r\n\r\nno")
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []

@@ -97,6 +97,12 @@ class ImpatientWebSocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         self._cutting: asyncio.TimerHandle | None = None
 
+    async def send(self, message: Any) -> None:
+        """A handshake that was answered with a refusal is complete; uvicorn would log it as an error of ours."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
+
     def on_task_complete(self, task: "asyncio.Task[None]") -> None:
         super().on_task_complete(task)
         self._cut_later()
