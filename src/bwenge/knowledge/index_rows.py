@@ -107,7 +107,7 @@ def _take(segment: IndexSegment, chunk: Chunk) -> int:
     language = detect_language(text)
     terms = Counter(analyse(text, language))
     length = terms.total()
-    weight = len(terms) + _TERM_WEIGHT * len(terms.keys() - segment.postings.keys())
+    weight = len(terms) + _TERM_WEIGHT * sum(term not in segment.postings for term in terms)
     for term, frequency in terms.items():
         posting = segment.postings.setdefault(term, PostingRow())
         posting.chunk_indexes.append(chunk.index)
