@@ -259,6 +259,19 @@ async def test_a_failed_attempt_is_tried_again_later_with_its_reason_kept(databa
     assert job.run_after > job.updated_at
 
 
+async def test_a_job_with_very_many_attempts_waits_no_longer_than_the_limit(database: Database) -> None:
+    await add(database, NewJob("work", {}, max_attempts=10_000))
+    async with database.unit_of_work(PLATFORM) as session:
+        await session.execute(update(Job).values(attempts=4_999))
+    job = await claim(database)
+    assert job is not None
+    async with database.unit_of_work(PLATFORM) as session:
+        await queue.retry_later(session, job, error="StoreAway")
+    [again] = await rows(database)
+    waits = again.run_after - again.updated_at
+    assert (again.state, queue.BACKOFF_LIMIT - timedelta(seconds=5) < waits <= queue.BACKOFF_LIMIT) == ("queued", True)
+
+
 async def test_the_last_failed_attempt_buries_the_job_and_tells_its_owner(database: Database, running: Running) -> None:
     told: list[str] = []
 

@@ -22,6 +22,8 @@ MAINTENANCE: Final = "maintenance"
 """The queue of short work that nobody waits for and that may not wait behind long work: deletions, sweeps."""
 
 BACKOFF_LIMIT: Final = timedelta(minutes=5)
+_LAST_DOUBLING: Final = 9
+"""2 to this power in seconds is above the limit; a job may have many more attempts than any time has digits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ async def finish(session: AsyncSession, job: ClaimedJob) -> bool:
 
 async def retry_later(session: AsyncSession, job: ClaimedJob, *, error: str) -> None:
     """Give the job back, to run again after 2, 4, 8 … seconds."""
-    delay = min(timedelta(seconds=2**job.attempt), BACKOFF_LIMIT)
+    delay = min(timedelta(seconds=2 ** min(job.attempt, _LAST_DOUBLING)), BACKOFF_LIMIT)
     await session.execute(
         update(Job)
         .where(_still_claimed(job))
