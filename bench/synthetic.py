@@ -192,11 +192,11 @@ class SyntheticSource:
         )
 
     def _write_chunks(self, connection: psycopg.Connection) -> None:
-        columns = "id, org_id, source_id, chunk_index, text, token_count, term_count, language, locator, page_starts"
+        columns = "id, org_id, source_id, chunk_index, text, token_count, term_count, language, locator, place_starts"
         with connection.cursor().copy(f"COPY knowledge_chunks ({columns}) FROM STDIN") as copy:
             for index, (chunk_id, terms) in enumerate(zip(self.chunk_ids, self.terms, strict=True)):
                 text = " ".join(map(_word, terms))
-                row = (chunk_id, self.org_id, self.id, index, text, 500, terms.size, "en", '{"page": 1}', "[[0, 1]]")
+                row = (chunk_id, self.org_id, self.id, index, text, 500, terms.size, "en", '{"page": 1}', "[]")
                 copy.write_row(row)
 
     def _write_postings(self, connection: psycopg.Connection) -> None:

@@ -1,6 +1,7 @@
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from bwenge.knowledge.chunking import MAX_HEADING_CHARACTERS, MAX_PATH_CHARACTERS, Chunk, chunk_blocks
 from bwenge.knowledge.parsing.base import BLOCK_SEPARATOR, Block, BlockKind, Passage, place
+from tests.support.personas import hit
 
 
 class WordTokenizer:
@@ -65,6 +67,14 @@ def chunks(*passages: Passage | str, size: int = 40, overlap: int = 10) -> list[
 
 def texts(found: Sequence[Chunk]) -> list[str]:
     return [chunk.text for chunk in found]
+
+
+def place_at(chunk: Chunk, offset: int) -> tuple[int | None, str | None]:
+    """The page and the heading that a citation of that character of the chunk tells."""
+    found = replace(hit(chunk.text), locator=chunk.locator.as_dict(), place_starts=chunk.place_starts)
+    locator = found.locator_at(offset)
+    assert locator.get("page_end") == locator.get("page")
+    return locator.get("page"), locator.get("heading")
 
 
 def test_a_short_document_is_one_chunk_as_it_stands() -> None:
@@ -152,6 +162,31 @@ def test_a_tiny_section_joins_the_next_one_below_the_same_heading() -> None:
     assert found[1].locator.heading == "Top > A"
 
 
+def test_each_of_the_sections_that_share_a_chunk_is_cited_by_its_own_heading() -> None:
+    (chunk,) = chunks(
+        heading("School rules"), heading("Opening hours", 2), "At seven.", heading("Fees", 2), "Pay in May.", size=80
+    )
+    told = {text: place_at(chunk, chunk.text.index(text))[1] for text in ("School", "At seven", "Fees", "in May")}
+    assert told == {
+        "School": "School rules",
+        "At seven": "School rules > Opening hours",
+        "Fees": "School rules > Fees",
+        "in May": "School rules > Fees",
+    }
+
+
+def test_a_chunk_that_stands_at_one_place_keeps_it_in_its_locator_alone() -> None:
+    found = chunks(heading("Soil", page=2), *[Passage(words(30), page=2)] * 20)
+    assert len(found) == 20
+    assert {chunk.place_starts for chunk in found} == {()}
+
+
+def test_a_chunk_of_one_section_tells_its_heading_of_the_overlap_too() -> None:
+    _, second = chunks(heading("Soil"), words(30), words(20, start=50))
+    assert second.text.startswith("ord")
+    assert place_at(second, 0) == (None, "Soil")
+
+
 def test_a_tiny_section_does_not_join_over_a_top_heading() -> None:
     assert len(chunks(heading("A"), "Tiny.", heading("B"), "Tiny.")) == 2
 
@@ -229,13 +264,15 @@ TEXT = st.lists(SENTENCE, min_size=1, max_size=6).map(" ".join) | st.text(alphab
 
 
 @st.composite
-def documents(draw: st.DrawFn) -> list[Block]:
+def documents(
+    draw: st.DrawFn, *, headings: st.SearchStrategy[str] = TEXT, texts: st.SearchStrategy[str] = TEXT
+) -> list[Block]:
     passages: list[Passage] = []
     page = 1
     for _ in range(draw(st.integers(0, 12))):
         page += draw(st.integers(0, 1))
         kind: BlockKind = draw(st.sampled_from(["heading", "paragraph", "paragraph", "list_item", "table", "code"]))
-        text = draw(TEXT)
+        text = draw(headings if kind == "heading" else texts)
         level = draw(st.integers(1, 4)) if kind == "heading" else None
         passages.append(Passage(text.replace(" ord", "\nord") if kind == "table" else text, kind, level, page))
     return list(place(passages))
@@ -292,6 +329,33 @@ def test_the_overlap_is_bounded_and_repeats_what_stands_before(blocks: list[Bloc
         assert chunk.token_count - WORDS.count(own) <= sizes[1]
         assert visible(whole)[:seen].endswith(overlap)
         seen += len(visible(own))
+
+
+def places_of(blocks: Sequence[Block]) -> Iterator[tuple[int | None, str | None]]:
+    """Page and heading of each visible character of the document, by the stack of the headings above its block."""
+    above: list[tuple[int, str]] = []
+    for block in blocks:
+        if block.level is not None:
+            above = [*((level, text) for level, text in above if level < block.level), (block.level, block.text)]
+        path = " > ".join(text for _, text in above) or None
+        yield from [(block.page, path)] * len(visible(block.text))
+
+
+SECTIONS = documents(headings=st.sampled_from(["Soil", "Fees", "Hours"]), texts=st.just("Tiny.") | TEXT)
+
+
+@TOKENIZERS
+@given(blocks=SECTIONS, sizes=st.tuples(st.integers(40, 120), st.integers(0, 10)))
+@settings(max_examples=60)
+def test_every_character_is_cited_on_the_page_and_under_the_heading_of_its_block(
+    tokenizer: WordTokenizer, blocks: list[Block], sizes: tuple[int, int]
+) -> None:
+    whole = BLOCK_SEPARATOR.join(block.text for block in blocks)
+    places = list(places_of(blocks))
+    for chunk in chunk_blocks(blocks, tokenizer, size=sizes[0], overlap=sizes[1]):
+        offsets = [offset for offset, character in enumerate(chunk.text) if not character.isspace()]
+        end = len(visible(whole[: chunk.locator.char_end]))
+        assert [place_at(chunk, offset) for offset in offsets] == places[end - len(offsets) : end]
 
 
 @given(blocks=documents(), sizes=SIZES)

@@ -54,6 +54,36 @@ async def test_an_answer_has_the_fields_of_the_contract(
     assert answer["usage"] == {"prompt_tokens": 0, "completion_tokens": 0}
 
 
+RULES = b"""# School rules
+
+## Opening hours
+
+The gate opens at seven.
+
+## Fees
+
+Boarders pay 85,000 francs each term at the bank before the second week of lessons.
+"""
+
+
+@pytest.mark.parametrize(
+    ("question", "heading"),
+    [
+        ("When does the gate open?", "School rules > Opening hours"),
+        ("How many francs do boarders pay each term?", "School rules > Fees"),
+    ],
+)
+async def test_a_citation_names_the_heading_of_its_sentence_where_sections_share_a_chunk(
+    application: Application, owner: Person, question: str, heading: str
+) -> None:
+    persona_id = await application.create_persona(owner)
+    await application.add_document(owner, persona_id, RULES, name="rules.md")
+    [citation] = (await ask(application, owner, persona_id, user_message=question)).json()["citations"]
+    assert "The gate opens" in citation["text"]
+    assert "Boarders pay" in citation["text"]
+    assert citation["locator"]["heading"] == heading
+
+
 async def test_a_session_id_is_made_where_none_is_given(
     application: Application, owner: Person, persona_id: UUID
 ) -> None:

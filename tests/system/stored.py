@@ -49,7 +49,7 @@ class StoredState:
 
     def index_of(self, source_id: str) -> SourceIndex:
         chunks = self.query(
-            "SELECT chunk_index, text, token_count, term_count, language, locator, page_starts FROM knowledge_chunks "
+            "SELECT chunk_index, text, token_count, term_count, language, locator, place_starts FROM knowledge_chunks "
             "WHERE source_id = %s ORDER BY chunk_index",
             source_id,
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from bwenge.knowledge.locators import PlaceStart
 from bwenge.knowledge.parsing.base import Block
 from bwenge.knowledge.sentences import split_sentences
 
@@ -155,17 +156,17 @@ def render(units: Sequence[Unit]) -> str:
     return "".join(f"{separator}{unit.text}" for separator, unit in _separated(units))
 
 
-def page_starts(units: Sequence[Unit]) -> tuple[tuple[int, int], ...]:
-    """Where in the rendered text each page begins: (offset, page), of which there are none without pages."""
-    starts: list[tuple[int, int]] = []
+def place_starts(units: Sequence[Unit]) -> tuple[PlaceStart, ...]:
+    """Where in the rendered text each page and section begins, from its start on; empty where there is but one."""
+    starts: list[PlaceStart] = []
     offset = 0
     for separator, unit in _separated(units):
         offset += len(separator)
-        page = unit.block.page
-        if page is not None and (not starts or starts[-1][1] != page):
-            starts.append((offset, page))
+        start = PlaceStart(offset, unit.block.page, unit.source.section or None)
+        if not starts or starts[-1][1:] != start[1:]:
+            starts.append(start)
         offset += len(unit.text)
-    return tuple(starts)
+    return tuple(starts) if len(starts) > 1 else ()
 
 
 def _separated(units: Sequence[Unit]) -> Iterator[tuple[str, Unit]]:

@@ -6,8 +6,8 @@ The work is pure and streams: a document is tokenised once, block by block, and 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from bwenge.knowledge.chunk_units import TokenisedBlock, Tokenizer, Unit, groups_of, page_starts, render
-from bwenge.knowledge.locators import Locator
+from bwenge.knowledge.chunk_units import TokenisedBlock, Tokenizer, Unit, groups_of, place_starts, render
+from bwenge.knowledge.locators import Locator, PlaceStart
 from bwenge.knowledge.parsing.base import Block
 
 __all__ = ["Chunk", "Locator", "Tokenizer", "chunk_blocks"]
@@ -36,15 +36,15 @@ class Chunk:
         locator: Of the chunk's own text, without the overlap: offsets and pages never go back from chunk to chunk,
             and between own texts there is nothing but whitespace. Page and heading are those of its first text below
             the headings: a heading at the foot of a page is cited on the next, where what it announces stands.
-        page_starts: Where in `text` each page begins, as (offset, page), so that a sentence is cited on its own page;
-            empty where the format has no pages.
+        place_starts: Where in `text` each page and section begins, so that a sentence is cited on its own page and
+            under its own heading; empty where all of `text` stands at the place that `locator` says.
     """
 
     index: int
     text: str
     token_count: int
     locator: Locator
-    page_starts: tuple[tuple[int, int], ...] = ()
+    place_starts: tuple[PlaceStart, ...] = ()
 
 
 def chunk_blocks(
@@ -204,7 +204,7 @@ class _Writer:
             text = render([*overlap, *units])
             count = self._tokenizer.count(text)
             if count <= self._size:
-                yield self._chunk(units, text, count, page_starts([*overlap, *units]))
+                yield self._chunk(units, text, count, place_starts([*overlap, *units]))
                 return
         parts = (
             [units[: len(units) // 2], units[len(units) // 2 :]]
@@ -232,7 +232,7 @@ class _Writer:
             break
         return taken
 
-    def _chunk(self, units: list[Unit], text: str, count: int, pages: tuple[tuple[int, int], ...]) -> Chunk:
+    def _chunk(self, units: list[Unit], text: str, count: int, places: tuple[PlaceStart, ...]) -> Chunk:
         first, last = units[0], units[-1]
         first_text = next((unit for unit in units if not unit.is_heading), first)
         section = (last if first_text.is_heading else first_text).source.section
@@ -245,4 +245,4 @@ class _Writer:
         )
         self._before = units
         self._index += 1
-        return Chunk(self._index - 1, text, count, locator, pages)
+        return Chunk(self._index - 1, text, count, locator, places)

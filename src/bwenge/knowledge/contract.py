@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.kit.identity import Principal
+from bwenge.knowledge.locators import PlaceStart
 from bwenge.knowledge.sentences import split_sentences
 
 __all__ = [
@@ -47,8 +48,8 @@ class SearchHit:
     """A retrieved chunk.
 
     `score` is the fused score in [0, 1] and orders the hits; `dense_score` is a cosine similarity and `bm25_score` is
-    unbounded, both as measured for this question, and 0.0 where that side did not find the chunk. `page_starts` are
-    the offsets in `text` at which its pages begin.
+    unbounded, both as measured for this question, and 0.0 where that side did not find the chunk. `place_starts`
+    say where in `text` its pages and sections begin, and are empty where `locator` is the place of all of it.
     """
 
     chunk_id: UUID
@@ -60,12 +61,16 @@ class SearchHit:
     score: float
     dense_score: float
     bm25_score: float
-    page_starts: tuple[tuple[int, int], ...] = ()
+    place_starts: tuple[PlaceStart, ...] = ()
 
     def locator_at(self, offset: int) -> LocatorFields:
-        """The place of the character at `offset` of `text`: the chunk's, on the page where that character stands."""
-        pages = [page for start, page in self.page_starts if start <= offset]
-        return {**self.locator, "page": pages[-1], "page_end": pages[-1]} if pages else self.locator
+        """The place of the character at `offset` of `text`: the chunk's, with that character's page and heading."""
+        begun = [start for start in self.place_starts if start.offset <= offset]
+        if not begun:
+            return self.locator
+        _, page, heading = begun[-1]
+        place = {**self.locator, "page": page, "page_end": page, "heading": heading}
+        return {name: value for name, value in place.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

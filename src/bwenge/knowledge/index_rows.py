@@ -32,7 +32,7 @@ class ChunkRow:
     term_count: int
     language: str
     locator: dict[str, Any]
-    page_starts: list[list[int]]
+    place_starts: list[list[Any]]
 
 
 @dataclass(slots=True)
@@ -122,7 +122,7 @@ def _take(segment: IndexSegment, chunk: Chunk) -> int:
             term_count=length,
             language=language,
             locator=chunk.locator.as_dict(),
-            page_starts=[list(start) for start in chunk.page_starts],
+            place_starts=[list(start) for start in chunk.place_starts],
         )
     )
     return weight

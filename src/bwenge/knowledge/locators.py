@@ -1,7 +1,7 @@
 """Where in a source something stands."""
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,3 +30,16 @@ class Locator:
         """The wire form: only what is known."""
         values = ((field.name, getattr(self, field.name)) for field in fields(self))
         return {name: value for name, value in values if value is not None}
+
+
+class PlaceStart(NamedTuple):
+    """Where in a chunk's text another page or another section begins.
+
+    Attributes:
+        page: Counts from 1; None where the format has no pages.
+        heading: The path of headings, as in `Locator`; None above the first of them.
+    """
+
+    offset: int
+    page: int | None
+    heading: str | None

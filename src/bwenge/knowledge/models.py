@@ -68,8 +68,8 @@ class KnowledgeSource(Timestamped, Base):
 class KnowledgeChunk(Base):
     """A passage of a source.
 
-    `locator` says where it stands, `page_starts` where in `text` each page begins (pairs of offset and page), and
-    `term_count` is its length for BM25.
+    `locator` says where it stands, `place_starts` where in `text` each page and section begins (offset, page or null,
+    heading or null; empty where there is but one), and `term_count` is its length for BM25.
     """
 
     __tablename__ = "knowledge_chunks"
@@ -87,7 +87,7 @@ class KnowledgeChunk(Base):
     term_count: Mapped[int]
     language: Mapped[str]
     locator: Mapped[dict[str, Any]] = mapped_column(JSONB)
-    page_starts: Mapped[list[list[int]]] = mapped_column(JSONB)
+    place_starts: Mapped[list[list[Any]]] = mapped_column(JSONB)
 
 
 class ChunkVector(Base):

@@ -130,7 +130,7 @@ async def replace_keyword_index(
     """Write chunks and postings in the place of any that an interrupted attempt left."""
     await delete_index(session, source.id, org_id=source.org_id)
     async for segment in segments:
-        for chunks in _batches(segment.chunks, lambda _: _CHUNK_WEIGHT):
+        for chunks in _batches(segment.chunks, lambda chunk: _CHUNK_WEIGHT + len(chunk.place_starts)):
             await session.execute(insert(KnowledgeChunk), [_chunk_values(source, chunk) for chunk in chunks])
         for postings in _batches(segment.postings.items(), lambda item: 1 + len(item[1].chunk_indexes)):
             await session.execute(
@@ -149,7 +149,7 @@ def _chunk_values(source: KnowledgeSource, chunk: ChunkRow) -> dict[str, Any]:
         "term_count": chunk.term_count,
         "language": chunk.language,
         "locator": chunk.locator,
-        "page_starts": chunk.page_starts,
+        "place_starts": chunk.place_starts,
     }
 
 

@@ -196,7 +196,7 @@ class FoundChunk:
     text: str
     language: str
     locator: Mapping[str, Any]
-    page_starts: Sequence[Sequence[int]]
+    place_starts: Sequence[Sequence[Any]]
 
 
 async def load_chunks(
@@ -211,7 +211,7 @@ async def load_chunks(
             KnowledgeChunk.text,
             KnowledgeChunk.language,
             KnowledgeChunk.locator,
-            KnowledgeChunk.page_starts,
+            KnowledgeChunk.place_starts,
         )
         .join(KnowledgeSource, KnowledgeSource.id == KnowledgeChunk.source_id)
         .where(

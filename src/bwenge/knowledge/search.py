@@ -10,6 +10,7 @@ from bwenge.knowledge.analysis import analyse_query
 from bwenge.knowledge.contract import SearchHit, SearchQuery, SearchResult
 from bwenge.knowledge.fusion import alpha_for, fuse
 from bwenge.knowledge.language import detect_language
+from bwenge.knowledge.locators import PlaceStart
 from bwenge.providers.embedding.base import Embedder
 
 CANDIDATES: Final = 100
@@ -67,7 +68,7 @@ def _hit(chunk: retrieval.FoundChunk, *, score: float, dense: dict[UUID, float],
         text=chunk.text,
         language=chunk.language,
         locator=chunk.locator,
-        page_starts=tuple((offset, page) for offset, page in chunk.page_starts),
+        place_starts=tuple(PlaceStart(*start) for start in chunk.place_starts),
         score=score,
         dense_score=dense.get(chunk.chunk_id, 0.0),
         bm25_score=bm25.get(chunk.chunk_id, 0.0),

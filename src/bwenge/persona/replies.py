@@ -210,7 +210,7 @@ class PersonaReplies:
         )
 
     def _citation(self, marker: int, turn: _Turn) -> Citation:
-        """Of the whole chunk, opened on the page where the sentence stands that says most."""
+        """Of the whole chunk, with the page and the heading of the sentence in it that says most."""
         hit: SearchHit = turn.evidence.hits[marker - 1]
         locator = hit.locator_at(turn.evidence.best_offset(marker - 1))
         return Citation(

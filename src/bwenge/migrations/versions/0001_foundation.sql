@@ -250,7 +250,7 @@ CREATE TABLE knowledge_chunks (
     term_count INTEGER NOT NULL,
     language VARCHAR NOT NULL,
     locator JSONB NOT NULL,
-    page_starts JSONB NOT NULL,
+    place_starts JSONB NOT NULL,
     CONSTRAINT pk_knowledge_chunks PRIMARY KEY (id),
     CONSTRAINT fk_knowledge_chunks_org_id FOREIGN KEY(org_id) REFERENCES organizations (id) ON DELETE CASCADE,
     CONSTRAINT fk_knowledge_chunks_source_id FOREIGN KEY(source_id) REFERENCES knowledge_sources (id) ON DELETE CASCADE
