@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bwenge.knowledge.locators import PlaceStart
 from bwenge.persona.statements import LONGEST_SENTENCE, Kind, classify, sentences_of
 from tests.support.personas import PHOTOSYNTHESIS, hit
 
@@ -88,3 +91,12 @@ def test_a_run_without_full_stops_is_cut_into_pieces_that_hold_all_of_it(text: s
 def test_bracketed_numbers_of_the_material_stay_readable_and_are_no_markers() -> None:
     [sentence] = sentences_of([hit("A probability always lies in the closed interval [0, 1] of numbers.")])
     assert sentence.text == "A probability always lies in the closed interval \uff3b0, 1\uff3d of numbers."
+
+
+def test_the_headings_of_all_sections_that_share_a_chunk_are_unfit() -> None:
+    first, second = "Rules > Opening hours", "Rules > things that every learner pays for"
+    text = "Opening hours\n\nThe library opens at eight.\n\nthings that every learner pays for\n\nA term costs a lot."
+    starts = PlaceStart(0, None, first), PlaceStart(text.index("things"), None, second)
+    shared = replace(hit(text), locator={"heading": first}, place_starts=starts)
+    unfit = [sentence.text for sentence in sentences_of([shared]) if sentence.kind is Kind.UNFIT]
+    assert unfit == ["Opening hours", "things that every learner pays for"]

@@ -77,8 +77,10 @@ def sentences_of(hits: Sequence[SearchHit]) -> list[Sentence]:
     return sentences
 
 
-def _headings_of(hit: SearchHit) -> Sequence[str]:
-    return str(hit.locator.get("heading", "")).split(" > ")
+def _headings_of(hit: SearchHit) -> Iterator[str]:
+    """Of all the sections that share the hit."""
+    for path in (hit.locator.get("heading"), *(start.heading for start in hit.place_starts)):
+        yield from (path or "").split(" > ")
 
 
 def classify(text: str) -> Kind:
