@@ -2,7 +2,7 @@ import pytest
 
 from bwenge.persona.contract import HistoryMessage
 from bwenge.persona.fallbacks import abstention, courtesy_answer, spoken_language
-from bwenge.persona.questions import courtesy_of, leans_on_history, search_texts
+from bwenge.persona.questions import LONGEST_SEARCHED, courtesy_of, leans_on_history, search_texts
 
 ASKED = (
     HistoryMessage("user", "Who discovered penicillin in London?"),
@@ -96,3 +96,10 @@ def test_every_language_has_its_own_texts(language: str) -> None:
 def test_a_language_without_texts_gets_those_of_the_persona_then_english() -> None:
     assert spoken_language("de", otherwise="rw") == "rw"
     assert spoken_language("de", otherwise=None) == "en"
+
+
+def test_of_a_very_long_message_only_the_beginning_is_searched_for() -> None:
+    essay = "Photosynthesis turns light into sugar. " * 800
+    assert search_texts(essay, ()) == (essay[:LONGEST_SEARCHED],)
+    together, alone = search_texts("Why?", (HistoryMessage("user", essay), HistoryMessage("assistant", "Yes. [1]")))
+    assert (together, alone) == (f"{essay[:LONGEST_SEARCHED]}\nWhy?", "Why?")

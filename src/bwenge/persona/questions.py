@@ -54,6 +54,8 @@ _POINTERS: Final = frozenset(
     "hiyo hilo hicho hayo huyo hao hizo huo hivyo yeye wao zaidi mfano mifano".split()
 )
 _MOST_FOLLOW_UP_TERMS = 2
+LONGEST_SEARCHED: Final = 1_500
+"""Characters of a message that are searched for: the work grows with them, and others' questions wait behind it."""
 
 
 def courtesy_of(message: str, *, persona_name: str) -> tuple[Courtesy, str] | None:
@@ -86,9 +88,10 @@ def search_texts(question: str, history: Sequence[HistoryMessage]) -> tuple[str,
 
     "Why?" and "Who discovered it?" mean nothing alone: they are searched together with the last question that did.
     """
+    question = question[:LONGEST_SEARCHED]
     if not leans_on_history(question):
         return (question,)
-    asked = (message.content for message in reversed(history) if message.role == "user")
+    asked = (message.content[:LONGEST_SEARCHED] for message in reversed(history) if message.role == "user")
     before = next((content for content in asked if not leans_on_history(content)), None)
     return (question,) if before is None else (f"{before}\n{question}", question)
 
