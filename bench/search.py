@@ -171,8 +171,8 @@ class _LayoutBench:
         async with self._database.unit_of_work(self._material.org_id) as session:
             parts = await _Parts.of(session, question, org_id=self._material.org_id)
             return {
-                "bm25_reads": await _indexes_of(session, parts.keywords()),
-                "dense_reads": await _indexes_of(session, parts.vectors()),
+                "bm25_reads": await indexes_of(session, parts.keywords()),
+                "dense_reads": await indexes_of(session, parts.vectors()),
             }
 
 
@@ -224,7 +224,7 @@ class _Parts:
         )
 
 
-async def _indexes_of(session: AsyncSession, work: Awaitable[object]) -> str:
+async def indexes_of(session: AsyncSession, work: Awaitable[object]) -> str:
     """The indexes, and tables as a whole, that PostgreSQL's plan for the last statement of `work` reads."""
     connection = await session.connection()
     sent: list[tuple[str, Any]] = []

@@ -2,14 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Awaitable, Sequence
-from typing import Any
+from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from bench.search import indexes_of
 from bwenge.kit.ids import new_id
 from bwenge.knowledge import index_rows, retrieval
 from bwenge.knowledge.analysis import analyse
@@ -222,22 +222,6 @@ async def test_bm25_of_a_source_in_many_segments_is_that_of_one(
     assert list(segments.scalars()) == [0, 1, 2]
 
 
-async def plan_of_the_last_statement(session: AsyncSession, work: Awaitable[object]) -> str:
-    connection = await session.connection()
-    sent: list[tuple[str, Any]] = []
-
-    def remember(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
-        sent.append((statement, parameters))
-
-    event.listen(connection.sync_connection, "before_cursor_execute", remember)
-    try:
-        await work
-    finally:
-        event.remove(connection.sync_connection, "before_cursor_execute", remember)
-    rows = await connection.exec_driver_sql(f"EXPLAIN {sent[-1][0]}", sent[-1][1])
-    return "\n".join(rows.scalars())
-
-
 async def test_the_index_walk_above_the_exact_limit_finds_the_nearest_too(
     database: SavepointDatabase, org_id: UUID, persona_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +240,6 @@ async def test_the_index_walk_above_the_exact_limit_finds_the_nearest_too(
         # Of so few vectors PostgreSQL would compare all by itself.
         for setting in ("enable_seqscan", "enable_bitmapscan", "enable_sort"):
             await session.execute(text(f"SET LOCAL {setting} = off"))
-        assert "ix_chunk_vectors_embedding" in await plan_of_the_last_statement(session, nearest(session))
+        assert "ix_chunk_vectors_embedding" in await indexes_of(session, nearest(session))
         walked = await nearest(session)
     assert list(walked.values()) == pytest.approx(list(exact.values()))
