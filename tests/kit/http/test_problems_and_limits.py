@@ -14,10 +14,10 @@ from bwenge.kit.http.middleware import RequestContext
 from bwenge.kit.http.problems import install_problem_handlers, status_of
 
 
-def application(failure: Exception | None = None) -> FastAPI:
+def application(failure: Exception | None = None, *, max_body_bytes: int = 100) -> FastAPI:
     app = FastAPI()
     install_problem_handlers(app)
-    app.add_middleware(BodyLimit, streamed={"/streamed"}, max_bytes=100)
+    app.add_middleware(BodyLimit, streamed={"/streamed"}, max_bytes=max_body_bytes)
     app.add_middleware(RequestContext)
     app.include_router(system.router)
 
@@ -101,6 +101,14 @@ async def test_bad_fields_are_named() -> None:
     answer = await call(application(), "POST", "/take", json={"a": 1})
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == "a"
+
+
+@pytest.mark.parametrize("body", [b'{"a": "\xff"}', b"[" * 100_000, b"9" * 5_000, b'{"a": '])
+async def test_a_body_that_is_no_json_is_not_valid(body: bytes) -> None:
+    app = application(max_body_bytes=200_000)
+    answer = await call(app, "POST", "/take", content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+    assert answer.json()["errors"][0]["code"] == "json_invalid"
 
 
 async def test_ready_is_what_every_dependency_says_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

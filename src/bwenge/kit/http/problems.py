@@ -170,6 +170,10 @@ async def _on_validation_error(_request: Request, error: Exception) -> JSONRespo
 async def _on_http_exception(_request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
+    if isinstance(error.__cause__, ValueError | RecursionError):
+        # Bytes that are no UTF-8, brackets or digits without end: Python reads no JSON from these, though some might.
+        finding = {"field": "", "code": "json_invalid", "message": "JSON decode error"}
+        return problem_response(Invalid(errors=[finding]))
     status = HTTPStatus(error.status_code)
     if status == HTTPStatus.NOT_FOUND:
         return problem_response(NotFound())
