@@ -2,12 +2,13 @@
 
 import asyncio
 import logging.handlers
+import resource
 import shlex
 import shutil
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,7 @@ from bwenge.kit.telemetry import configure_logging
 
 LOG_BYTES: Final = 10 * 1024 * 1024
 LOG_FILES: Final = 3
+OPEN_FILES: Final = 65_536
 
 
 def run_platform(settings: Settings, output: Console) -> None:
@@ -35,9 +37,19 @@ def run_platform(settings: Settings, output: Console) -> None:
     Raises:
         CommandFailed: the data directory or the port is taken, or PostgreSQL does not start, answer or stay.
     """
+    _allow_connections()
     with _told_plainly(), closing(bind(settings)) as listener:
         _serve(settings, listener, output)
     output.print("Stopped.")
+
+
+def _allow_connections() -> None:
+    """Lift the soft limit of open files, which many systems leave at 1,024: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    # Where a system says that there is no limit and has one (macOS), the soft one stays.
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 def _serve(settings: Settings, listener: socket.socket, output: Console) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from uvicorn.protocols.utils import ClientDisconnected
 
 from bwenge.kit.http.connections import MAX_HEAD_BYTES, BoundedHTTPProtocol, ImpatientWebSocketProtocol
 
@@ -22,6 +23,10 @@ HANDSHAKE = (
 
 class QuicklyImpatient(ImpatientWebSocketProtocol):
     flush_seconds = 0.1
+
+
+class QuicklyCut(BoundedHTTPProtocol):
+    silence_seconds = 0.2
 
 
 @dataclass
@@ -41,18 +46,21 @@ class Served:
                 await asyncio.sleep(0.01)
 
 
-Application = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+Application = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[Any]]
 
 
 @contextlib.asynccontextmanager
-async def serve(application: Application, **options: Any) -> AsyncIterator[Served]:
+async def serve(
+    application: Application, *, http: type[BoundedHTTPProtocol] = BoundedHTTPProtocol, **options: Any
+) -> AsyncIterator[Served]:
     config = uvicorn.Config(
         application,
-        http=BoundedHTTPProtocol,
+        http=http,
         ws=QuicklyImpatient,
         lifespan="off",
         log_config=None,
         access_log=False,
+        timeout_graceful_shutdown=5,
         **options,
     )
     server = uvicorn.Server(config)
@@ -72,18 +80,22 @@ async def serve(application: Application, **options: Any) -> AsyncIterator[Serve
 async def served() -> AsyncIterator[Served]:
     bodies: list[bytes] = []
 
-    async def take(_scope: Any, receive: Any, send: Any) -> None:
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body, more = body + message.get("body", b""), message.get("more_body", False)
-        bodies.append(body)
-        await send({"type": "http.response.start", "status": 204, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
+    async def take(scope: Any, receive: Any, send: Any) -> None:
+        bodies.append(await read_all(scope, receive, send))
 
     async with serve(take) as served:
         served.bodies = bodies
         yield served
+
+
+async def read_all(_scope: Any, receive: Any, send: Any) -> bytes:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+    return body
 
 
 async def exchange(served: Served, *pieces: bytes) -> bytes:
@@ -171,18 +183,86 @@ async def test_a_chunked_body_may_be_longer_than_a_head(served: Served) -> None:
     assert [len(body) for body in served.bodies] == [4 * 0x10000]
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET / HT",
+        b"GET / HTTP/1.1\r\nHost: h\r\n",
+        b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf",
+        b"GET / HTTP/1.1\r\nHost: h\r\n\r\n\r\n",
+    ],
+    ids=["nothing", "half an address", "half a head", "half a body", "an empty line after a request"],
+)
+async def test_a_peer_that_owes_the_rest_of_a_request_is_cut_off(sent: bytes) -> None:
+    async with serve(read_all, http=QuicklyCut, timeout_keep_alive=1000) as served:
+        _, writer = await served.connect()
+        writer.write(sent)
+        await eventually_connected(served)
+        await served.until_no_connection()
+        writer.close()
+
+
+async def test_a_body_that_comes_slowly_is_taken_whole() -> None:
+    async with serve(read_all, http=QuicklyCut) as served:
+        reader, writer = await served.connect()
+        writer.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 12\r\nConnection: close\r\n\r\n")
+        for _ in range(12):
+            await asyncio.sleep(QuicklyCut.silence_seconds / 4)
+            writer.write(b"b")
+        async with asyncio.timeout(PATIENCE):
+            assert (await reader.read()).startswith(b"HTTP/1.1 204")
+        writer.close()
+
+
+async def test_a_slow_application_does_not_cost_its_peer_the_connection() -> None:
+    async def think(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(QuicklyCut.silence_seconds * 3)
+        await read_all(scope, receive, send)
+
+    async with serve(think, http=QuicklyCut) as served:
+        # More than is read ahead of the application.
+        body = b"b" * 2**20
+        post = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body)
+        assert (await exchange(served, post + body)).startswith(b"HTTP/1.1 204")
+
+
+async def test_a_peer_that_takes_nothing_of_an_answer_is_cut_off() -> None:
+    async def tell_much(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x" * 16 * 2**20})
+
+    async with serve(tell_much, http=QuicklyCut) as served:
+        _, writer = await small_connection(served)
+        writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        await eventually_connected(served)
+        await served.until_no_connection()
+        writer.close()
+
+
+async def eventually_connected(served: Served) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not served.server.server_state.connections:  # noqa: ASYNC110  # uvicorn has a set and no event
+            await asyncio.sleep(0.01)
+
+
 async def accept(receive: Any, send: Any) -> None:
     await receive()
     await send({"type": "websocket.accept"})
 
 
-async def never_reading(served: Served) -> asyncio.StreamWriter:
-    """A peer with a small window that reads its handshake's answer and nothing after it."""
+async def small_connection(served: Served) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A peer with a small window, whose reader takes little that it is not asked for."""
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     raw.setblocking(False)
     await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", served.port))
-    reader, writer = await asyncio.open_connection(sock=raw, limit=1024)
+    return await asyncio.open_connection(sock=raw, limit=1024)
+
+
+async def never_reading(served: Served) -> asyncio.StreamWriter:
+    """A peer that reads its handshake's answer and nothing after it."""
+    reader, writer = await small_connection(served)
     writer.write(HANDSHAKE)
     assert (await reader.readline()).startswith(b"HTTP/1.1 101")
     return writer
@@ -217,6 +297,44 @@ async def test_a_peer_that_answers_no_ping_is_cut_off_while_the_application_wait
             await ended.wait()
         await served.until_no_connection()
         writer.close()
+
+
+async def test_a_peer_that_pings_without_end_and_reads_no_answer_is_cut_off() -> None:
+    async def wait(_scope: Any, receive: Any, send: Any) -> None:
+        await accept(receive, send)
+        await receive()
+
+    async with serve(wait, ws_ping_interval=None) as served:
+        writer = await never_reading(served)
+        pings = (b"\x89\xfd" + b"\0" * 4 + b"p" * 125) * 2**9
+        with contextlib.suppress(ConnectionError):
+            for _ in range(2**12):
+                writer.write(pings)
+                await writer.drain()
+        await served.until_no_connection()
+        writer.close()
+
+
+async def test_a_client_that_breaks_the_protocol_is_no_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    broken = asyncio.Event()
+
+    async def talk_after_that(_scope: Any, receive: Any, send: Any) -> None:
+        await accept(receive, send)
+        assert (await receive())["type"] == "websocket.disconnect"
+        with pytest.raises(ClientDisconnected):
+            await send({"type": "websocket.send", "text": "too late"})
+        broken.set()
+
+    async with serve(talk_after_that) as served:
+        reader, writer = await served.connect()
+        writer.write(HANDSHAKE)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\xff\xff not a frame")
+        async with asyncio.timeout(PATIENCE):
+            await broken.wait()
+        writer.close()
+        await served.until_no_connection()
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_a_peer_that_reads_gets_everything_and_the_close() -> None:

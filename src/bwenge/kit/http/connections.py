@@ -1,9 +1,10 @@
-"""What uvicorn's connections leave open: a bound on what precedes a body, and an end for peers that stop reading."""
+"""What uvicorn's connections leave open: a bound on what precedes a body, and an end for peers that fall silent."""
 
 import asyncio
 from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from bwenge.kit.errors import HeadTooLarge
@@ -19,14 +20,38 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
 
     The parser keeps a field whole until it ends, so bytes are counted as they arrive, too: those since the last piece
     of a body, or the last whole head or message, which the application's own limits take over.
+
+    A peer that owes the rest of a request, or takes nothing of an answer, is cut off after `silence_seconds`: a
+    connection is a descriptor, and there are only so many.
     """
+
+    silence_seconds: ClassVar[float] = 60.0
+    """For the whole of a head, between two pieces of a body, and between two pieces of an answer that are taken."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._field_bytes = 0
         self._waiting_bytes = 0
+        self._owes_since: float | None = self.loop.time()
+        self._untaken_bytes = 0
+        self._took_at = 0.0
+        self._watch: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        super().connection_made(transport)
+        self._cut_if_silent()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._stop_watching()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._stop_watching()
+        super().handle_websocket_upgrade()
 
     def data_received(self, data: bytes) -> None:
+        if self._owes_since is None:
+            self._owes_since = self.loop.time()
         self._waiting_bytes += len(data)
         super().data_received(data)
         if self._waiting_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
@@ -50,10 +75,12 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._waiting_bytes = 0
+        self._owes_since = self.loop.time()
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._waiting_bytes = 0
+        self._owes_since = None
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -74,6 +101,22 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
             self.transport.write(_refusal())
         self.transport.close()
 
+    def _cut_if_silent(self) -> None:
+        now = self.loop.time()
+        if self._owes_since is not None and self.flow.read_paused:
+            self._owes_since = now
+        untaken = self.transport.get_write_buffer_size()
+        if untaken == 0 or untaken != self._untaken_bytes:
+            self._untaken_bytes, self._took_at = untaken, now
+        if now - min(self._took_at, self._owes_since or now) > self.silence_seconds:
+            self.transport.abort()
+        else:
+            self._watch = self.loop.call_later(self.silence_seconds / 4, self._cut_if_silent)
+
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+
 
 def _refusal() -> bytes:
     request_id = new_id().hex
@@ -87,8 +130,12 @@ def _refusal() -> bytes:
 class ImpatientWebSocketProtocol(WebSocketsSansIOProtocol):
     """Cuts the connection of a peer that does not take what is left for it.
 
-    To close, uvicorn waits until all is sent, which a peer that stopped reading puts off for ever.
+    To close, uvicorn waits until all is sent, which a peer that stopped reading puts off for ever. Each ping is
+    answered at once, whether the answers before it were taken or not.
     """
+
+    max_untaken_bytes: ClassVar[int] = 1024 * 1024
+    """More than the application may leave in the transport, which waits above 64 KB: the rest answers pings."""
 
     flush_seconds: ClassVar[float] = 10.0
     """How long after the application's end, or an unanswered ping, the peer may still read."""
@@ -97,8 +144,20 @@ class ImpatientWebSocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         self._cutting: asyncio.TimerHandle | None = None
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.transport.get_write_buffer_size() > self.max_untaken_bytes:
+            self.transport.abort()
+
     async def send(self, message: Any) -> None:
-        """A handshake that was answered with a refusal is complete; uvicorn would log it as an error of ours."""
+        """As uvicorn sends, but for two things that it would log as errors of ours.
+
+        A client that broke the WebSocket protocol was closed by uvicorn, and is gone for the application. A handshake
+        that was answered with a refusal is complete.
+        """
+        await self.writable.wait()
+        if self.close_sent and message["type"] in {"websocket.send", "websocket.close"}:
+            raise ClientDisconnected
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True
