@@ -14,7 +14,7 @@ from bwenge.kit.ids import new_id
 from bwenge.kit.jobs import queue
 from bwenge.kit.jobs.models import Job
 from bwenge.kit.jobs.queue import Claimant, ClaimedJob, NewJob
-from bwenge.kit.jobs.runner import SLOTS, JobKind, JobRunner
+from bwenge.kit.jobs.runner import SLOTS, AttemptFailed, JobKind, JobRunner
 
 LEASE = timedelta(seconds=15)
 BRIEF = timedelta(seconds=0.6)
@@ -272,11 +272,18 @@ async def test_a_job_with_very_many_attempts_waits_no_longer_than_the_limit(data
     assert (again.state, queue.BACKOFF_LIMIT - timedelta(seconds=5) < waits <= queue.BACKOFF_LIMIT) == ("queued", True)
 
 
-async def test_the_last_failed_attempt_buries_the_job_and_tells_its_owner(database: Database, running: Running) -> None:
+class OutOfPaper(AttemptFailed):
+    code = "out_of_paper"
+
+
+@pytest.mark.parametrize(("failure", "code"), [(ConnectionError, "internal"), (OutOfPaper, "out_of_paper")])
+async def test_the_last_failed_attempt_buries_the_job_and_tells_its_owner(
+    database: Database, running: Running, failure: type[Exception], code: str
+) -> None:
     told: list[str] = []
 
     async def fail(_job: ClaimedJob) -> None:
-        raise ConnectionError
+        raise failure
 
     async def note(_session: AsyncSession, _job: ClaimedJob, code: str) -> None:
         told.append(code)
@@ -284,7 +291,7 @@ async def test_the_last_failed_attempt_buries_the_job_and_tells_its_owner(databa
     await add(database, NewJob("work", {}, max_attempts=1))
     await running.start(fail, on_dead=note)
     await running.until("dead")
-    assert told == ["internal"]
+    assert told == [code]
 
 
 async def test_a_job_that_kills_its_worker_each_time_is_buried_and_not_tried_for_ever(

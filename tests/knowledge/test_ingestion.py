@@ -1,114 +1,19 @@
 """One source from its file to `ready` or to `failed` with the reason, with real extraction on small files."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
-from reportlab.lib.pdfencrypt import StandardEncryption
-from reportlab.pdfgen.canvas import Canvas
 from sqlalchemy import text
 
 from bwenge.kit.blobs.store import BlobKey
-from bwenge.kit.db import PLATFORM
 from bwenge.kit.ids import new_id
 from bwenge.kit.jobs.queue import BACKOFF_LIMIT, ClaimedJob, NewJob
 from bwenge.knowledge import ingestion, jobs, repository
-from bwenge.knowledge.ingestion import SourceIngestion
 from bwenge.knowledge.parsing.base import FailureCode, ParseFailure
 from bwenge.knowledge.parsing.sandbox import ExtractionLimits
-from bwenge.providers.embedding.fake import FakeEmbedder
-from tests.support.application import Application, Person
-from tests.support.databases import SavepointDatabase
-
-TEXT = b"The fare from Kigali to Huye is 3,200 francs."
-
-
-def pdf(*pages: str, password: str | None = None) -> bytes:
-    buffer = BytesIO()
-    canvas = Canvas(buffer, encrypt=None if password is None else StandardEncryption(password))
-    for page in pages:
-        canvas.drawString(72, 720, page)
-        canvas.showPage()
-    canvas.save()
-    return buffer.getvalue()
-
-
-class WatchedEmbedder(FakeEmbedder):
-    """Counts the texts; fails or waits where it is told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.texts = 0
-        self.error: Exception | None = None
-        self.begun = asyncio.Event()
-        self.may_end = asyncio.Event()
-        self.may_end.set()
-
-    async def embed_documents(self, texts: Sequence[str], *, urgent: bool = False) -> NDArray[np.float32]:
-        self.begun.set()
-        await self.may_end.wait()
-        if self.error is not None:
-            raise self.error
-        self.texts += len(texts)
-        return await super().embed_documents(texts, urgent=urgent)
-
-
-@dataclass
-class Bench:
-    """A school whose sources are ingested by an ingestion of the test's own."""
-
-    application: Application
-    owner: Person
-    persona_id: UUID
-    database: SavepointDatabase
-    embedder: WatchedEmbedder
-    ingestion: SourceIngestion
-
-    async def upload(self, content: bytes, *, name: str = "a.txt") -> UUID:
-        answer = await self.application.upload(self.owner, self.persona_id, content, name=name)
-        assert answer.status_code == 202, answer.text
-        return UUID(answer.json()["source_id"])
-
-    async def run(self, source_id: UUID, *, attempt: int = 1) -> None:
-        await self.ingestion.run(source_id, org_id=self.owner.org_id, attempt=attempt)
-
-    async def status(self, source_id: UUID) -> dict[str, Any]:
-        answer = await self.application.client.get(f"/knowledge/{source_id}/status", headers=self.owner.headers)
-        body: dict[str, Any] = answer.json()
-        return body
-
-    async def count(self, table: str) -> int:
-        async with self.database.superuser() as connection:
-            count: int = await connection.scalar(text(f"SELECT count(*) FROM {table}"))  # noqa: S608  # named below
-            return count
-
-    async def search(self, query: str) -> list[dict[str, Any]]:
-        body = {"persona_id": str(self.persona_id), "query": query}
-        answer = await self.application.client.post("/knowledge/search", headers=self.owner.headers, json=body)
-        items: list[dict[str, Any]] = answer.json()["items"]
-        return items
-
-
-@pytest.fixture
-async def bench(application: Application, database: SavepointDatabase, tmp_path: Path) -> AsyncIterator[Bench]:
-    owner = await application.register()
-    embedder = WatchedEmbedder()
-    made = SourceIngestion(
-        database,
-        application.platform.resources.blobs,
-        embedder,
-        work_dir=tmp_path / "own work",
-        limits=ExtractionLimits(),
-    )
-    yield Bench(application, owner, await application.create_persona(owner), database, embedder, made)
-    assert list((tmp_path / "own work").glob("*")) == [], "an ingestion left files behind"
+from tests.knowledge.ingestion_bench import TEXT, Bench, pdf
 
 
 @pytest.fixture
@@ -333,128 +238,10 @@ async def test_progress_that_cannot_be_written_does_not_end_the_work(
     assert (await bench.status(source_id))["status"] == "ready"
 
 
-def claimed(source_id: UUID, org_id: UUID) -> ClaimedJob:
-    return ClaimedJob(new_id(), jobs.INGEST, org_id, 5, 5, {"source_id": str(source_id)})
-
-
-async def bury(bench: Bench, source_id: UUID) -> None:
-    (kind,) = (kind for kind in bench.application.platform.knowledge.job_kinds if kind.name == jobs.INGEST)
-    assert kind.on_dead is not None
-    async with bench.database.unit_of_work(PLATFORM) as session:
-        await kind.on_dead(session, claimed(source_id, bench.owner.org_id), "internal")
-
-
-async def test_a_source_whose_embedding_never_succeeds_stays_searchable_by_keyword(bench: Bench) -> None:
-    source_id = await bench.upload(TEXT)
-    bench.embedder.error = ConnectionError("the embedder is away")
-    with pytest.raises(ConnectionError):
-        await bench.run(source_id, attempt=5)
-    await bury(bench, source_id)
-    status = await bench.status(source_id)
-    assert (status["status"], status["error_code"], status["searchable"]) == ("failed", "embedding_failed", "keyword")
-    assert [hit["source_id"] for hit in await bench.search("fare to Huye")] == [str(source_id)]
-
-
-async def test_a_source_whose_reading_never_succeeds_says_that_its_worker_was_lost(bench: Bench) -> None:
-    source_id = await bench.upload(TEXT)
-    await bury(bench, source_id)
-    status = await bench.status(source_id)
-    assert (status["status"], status["stage"], status["error_code"]) == ("failed", "done", "worker_lost")
-
-
-@pytest.mark.parametrize("content", [TEXT, b""])
-async def test_a_source_that_has_ended_is_not_changed_by_its_jobs_death(bench: Bench, content: bytes) -> None:
-    source_id = await bench.upload(content)
-    await bench.run(source_id)
-    before = await bench.status(source_id)
-    await bury(bench, source_id)
-    assert await bench.status(source_id) == before
-
-
-async def delete(bench: Bench, source_id: UUID) -> None:
-    answer = await bench.application.client.delete(f"/knowledge/{source_id}", headers=bench.owner.headers)
-    assert answer.status_code == 204
-
-
-async def test_a_deletion_ends_the_embedding_that_it_finds_under_way(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ingestion, "REPORT_SECONDS", 0.01)
-    source_id = await bench.upload(TEXT)
-    bench.embedder.may_end.clear()
-    run = asyncio.create_task(bench.run(source_id))
-    await bench.embedder.begun.wait()
-    await delete(bench, source_id)
-    await asyncio.wait_for(run, timeout=30)  # though the embedder never returns
-    assert await bench.search("fare") == []
-    assert await bench.count("chunk_vectors") == 0
-
-
-async def test_a_deletion_ends_the_extraction_that_it_finds_under_way(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun = asyncio.Event()
-
-    async def endless(*_given: Any, **_named: Any) -> None:
-        begun.set()
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(ingestion, "REPORT_SECONDS", 0.01)
-    monkeypatch.setattr(ingestion, "extract", endless)
-    source_id = await bench.upload(TEXT)
-    run = asyncio.create_task(bench.run(source_id))
-    await begun.wait()
-    await delete(bench, source_id)
-    await asyncio.wait_for(run, timeout=30)
-    assert await bench.count("knowledge_chunks") == 0
-
-
-@pytest.mark.parametrize("moment", ["replace_keyword_index", "replace_vectors"])
-async def test_a_deletion_just_before_the_index_is_committed_leaves_nothing_of_it(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
-    """Nothing lies between the check and the commit: the source's row is locked in between."""
-    source_id = await bench.upload(TEXT)
-    find: Callable[..., Any] = repository.find_claimed
-    stage = {"replace_keyword_index": "chunking", "replace_vectors": "indexing"}[moment]
-
-    async def deleting_first(session: Any, *given: Any, **named: Any) -> Any:
-        source = await find(session, *given, **named)
-        if source is not None and source.stage == stage:
-            await repository.bury_source(session, source)
-            return await find(session, *given, **named)
-        return source
-
-    monkeypatch.setattr(repository, "find_claimed", deleting_first)
-    await bench.run(source_id)
-    assert await bench.count("chunk_vectors") == 0
-    assert (await bench.count("knowledge_chunks")) == (0 if moment == "replace_keyword_index" else 1)
-
-
-async def test_a_ready_source_that_is_purged_leaves_nothing_behind(bench: Bench) -> None:
-    source_id = await bench.upload(TEXT)
-    await bench.run(source_id)
-    stored = await bench.application.platform.knowledge.sources.find_file(source_id, org_id=bench.owner.org_id)
-    await delete(bench, source_id)
-    await bench.application.platform.knowledge.removal.purge(source_id, stored.key)
-    await bench.application.platform.knowledge.removal.remove_file(stored.key)
-    for table in ("knowledge_sources", "knowledge_chunks", "postings", "chunk_vectors", "blobs", "blob_references"):
-        assert await bench.count(table) == 0, table
-
-
-async def test_a_source_that_was_not_deleted_is_not_purged(bench: Bench) -> None:
-    source_id = await bench.upload(TEXT)
-    await bench.run(source_id)
-    stored = await bench.application.platform.knowledge.sources.find_file(source_id, org_id=bench.owner.org_id)
-    await bench.application.platform.knowledge.removal.purge(source_id, stored.key)
-    assert (await bench.status(source_id))["status"] == "ready"
-    assert [hit["source_id"] for hit in await bench.search("fare")] == [str(source_id)]
-
-
 async def test_a_job_names_its_source_and_its_organisation(bench: Bench) -> None:
     source_id = new_id()
     asked = jobs.ingest(source_id, org_id=bench.owner.org_id)
-    job = replace(claimed(source_id, bench.owner.org_id), payload=asked.payload)
+    job = ClaimedJob(new_id(), jobs.INGEST, bench.owner.org_id, 1, 5, asked.payload)
     assert (jobs.source_id_of(job), jobs.org_id_of(job)) == (source_id, bench.owner.org_id)
 
 

@@ -1,4 +1,7 @@
+from typing import ClassVar
+
 from bwenge.kit.errors import Conflict, Invalid, NotFound, TooLarge
+from bwenge.kit.jobs.runner import AttemptFailed
 
 
 class SourceNotFound(NotFound):
@@ -11,6 +14,12 @@ class FileTooLarge(TooLarge):
 
 class MalformedUpload(Invalid):
     title = "The upload is not a well-formed multipart form with the fields file and persona_id"
+
+
+class StorageFull(AttemptFailed):
+    """The disk is full: a document may be sound, and is tried again."""
+
+    code: ClassVar[str] = "storage_failed"
 
 
 class SourceChanged(Conflict):

@@ -20,18 +20,19 @@ from uuid import UUID
 
 import numpy as np
 import structlog
+from psycopg.errors import DiskFull
 from sqlalchemy import func
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.kit.blobs.store import BlobKey, BlobMissing, BlobStore
 from bwenge.kit.db import Database
 from bwenge.knowledge import repository
 from bwenge.knowledge.chunking import chunk_blocks
-from bwenge.knowledge.errors import SourceChanged
+from bwenge.knowledge.errors import SourceChanged, StorageFull
 from bwenge.knowledge.index_rows import IndexSegment, IndexTotals, VectorBatch, index_segments
 from bwenge.knowledge.models import KnowledgeSource
-from bwenge.knowledge.parsing.base import Block, FailureCode, MediaType, ParseFailure
+from bwenge.knowledge.parsing.base import NO_ROOM, Block, FailureCode, MediaType, ParseFailure
 from bwenge.knowledge.parsing.sandbox import Extraction, ExtractionLimits, extract
 from bwenge.knowledge.spool import Spool
 from bwenge.knowledge.stages import STAGE_SHARE
@@ -73,7 +74,8 @@ class SourceIngestion:
         """Bring the source to `ready`, or to `failed` with the reason; do nothing where either is so already.
 
         Raises:
-            Exception: what may pass if it is tried again (a lost extraction process, the embedder, the database).
+            StorageFull: the disk is full.
+            Exception: what else may pass if it is tried again (a lost extraction process, the embedder, the database).
         """
         source = await self._begin(source_id, org_id=org_id, attempt=attempt)
         if source is None:
@@ -82,6 +84,10 @@ class SourceIngestion:
             await self._index(source)
         except SourceChanged:
             _log.info("source_changed_meanwhile", source_id=str(source_id), attempt=attempt)
+        except (ParseFailure, OSError, OperationalError) as error:
+            if _is_for_want_of_room(error):
+                raise StorageFull from error
+            raise
 
     async def _index(self, source: KnowledgeSource) -> None:
         try:
@@ -89,7 +95,7 @@ class SourceIngestion:
                 source = await self._make_keyword_searchable(source)
             await self._make_fully_searchable(source)
         except ParseFailure as failure:
-            if failure.code is FailureCode.WORKER_LOST:
+            if failure.code in {FailureCode.WORKER_LOST, FailureCode.STORAGE_FAILED}:
                 raise
             await self._fail(source, code=failure.code.value, message=failure.message)
         except BlobMissing:
@@ -298,6 +304,18 @@ class SourceIngestion:
     async def _fail(self, source: KnowledgeSource, *, code: str, message: str) -> None:
         await self._write(source, {"status": "failed", "stage": "done", "error_code": code, "error_message": message})
         _log.info("source_failed", source_id=str(source.id), error_code=code)
+
+
+def _is_for_want_of_room(error: Exception) -> bool:
+    match error:
+        case ParseFailure(code=code):
+            return code is FailureCode.STORAGE_FAILED
+        case OSError(errno=number):
+            return number in NO_ROOM
+        case OperationalError(orig=orig):
+            return isinstance(orig, DiskFull)
+        case _:
+            return False
 
 
 async def _still_claimed(session: AsyncSession, source: KnowledgeSource) -> KnowledgeSource:

@@ -23,7 +23,7 @@ from bwenge.kit.jobs.queue import enqueue
 from bwenge.kit.pagination import PageRequest
 from bwenge.knowledge import jobs, repository
 from bwenge.knowledge.contract import PersonaAccess
-from bwenge.knowledge.errors import SourceNotFound
+from bwenge.knowledge.errors import SourceNotFound, StorageFull
 from bwenge.knowledge.models import KnowledgeChunk, KnowledgeSource
 from bwenge.knowledge.sniffing import sniff
 
@@ -35,6 +35,7 @@ _LAST_WORDS: Final = {
     "indexing": ("embedding_failed", "The text could not be indexed; it stays searchable by keyword"),
 }
 _WORKER_LOST: Final = ("worker_lost", "Reading this file failed again and again")
+_STORAGE_FULL: Final = (StorageFull.code, "There was no room on the server's disk; upload the file again when there is")
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +240,7 @@ class SourceService:
         source = await repository.find_source(session, source_id, org_id=org_id, lock=True)
         if source is None or source.status in {"ready", "failed"}:
             return
-        error_code, message = _LAST_WORDS.get(source.stage, _WORKER_LOST)
+        error_code, message = _STORAGE_FULL if code == StorageFull.code else _LAST_WORDS.get(source.stage, _WORKER_LOST)
         _log.error("source_buried", source_id=str(source_id), stage=source.stage, cause=code)
         source.status, source.stage = "failed", "done"
         source.error_code, source.error_message = error_code, message

@@ -38,7 +38,9 @@ def test_warnings_are_bounded() -> None:
         (MemoryError(), FailureCode.OUT_OF_MEMORY),
         (RecursionError(), FailureCode.TOO_COMPLEX),
         (OSError(errno.EFBIG, "x"), FailureCode.TOO_LARGE),
-        (OSError(errno.ENOSPC, "x"), FailureCode.WORKER_LOST),
+        (OSError(errno.ENOSPC, "x"), FailureCode.STORAGE_FAILED),
+        (OSError(errno.EDQUOT, "x"), FailureCode.STORAGE_FAILED),
+        (OSError(errno.ENOENT, "x"), FailureCode.WORKER_LOST),
         (KeyError("secret words of the document"), FailureCode.UNREADABLE),
     ],
 )

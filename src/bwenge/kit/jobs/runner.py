@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Final
+from typing import ClassVar, Final
 
 import psycopg
 import structlog
@@ -37,6 +37,13 @@ SLOTS: Final[Mapping[str, int]] = MappingProxyType({queue.DEFAULT: 2, queue.MAIN
 OUTCOMES: Final = Counter("bwenge_jobs_total", "Jobs by kind and outcome of an attempt", ["kind", "outcome"])
 RUNNING: Final = Gauge("bwenge_jobs_running", "Jobs that this process is running")
 
+
+class AttemptFailed(Exception):
+    """A failure that its job's owner knows by a code of its own, where the attempt was the last."""
+
+    code: ClassVar[str] = "internal"
+
+
 Handler = Callable[[ClaimedJob], Awaitable[None]]
 BurialRite = Callable[[AsyncSession, ClaimedJob, str], Awaitable[None]]
 
@@ -46,7 +53,8 @@ class JobKind:
     """How to do one kind of job.
 
     Attributes:
-        handle: Does the work; opens its own units of work and is idempotent. An exception is a failed attempt.
+        handle: Does the work; opens its own units of work and is idempotent. An exception is a failed attempt, of
+            which `AttemptFailed` can tell the code.
         on_dead: Notes the job's death, with an error code, in the transaction that buries it.
     """
 
@@ -171,7 +179,8 @@ class JobRunner:
         _log.warning("job_attempt_failed", kind=job.kind, job_id=str(job.id), attempt=job.attempt, exc_info=error)
         reason = type(error).__name__
         if job.attempt >= job.max_attempts:
-            await self._bury(kind, job, error=reason, code="internal")
+            code = error.code if isinstance(error, AttemptFailed) else AttemptFailed.code
+            await self._bury(kind, job, error=reason, code=code)
             return
         OUTCOMES.labels(job.kind, "retried").inc()
         async with self._database.unit_of_work(PLATFORM) as session:

@@ -3,6 +3,7 @@
 This module is imported by the parsing process at its start, so it imports nothing but the standard library.
 """
 
+import errno
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -21,6 +22,9 @@ BLOCK_SEPARATOR = "\n\n"
 """Stands between two blocks in a document's whole extracted text; offsets count it."""
 
 MAX_HEADING_LEVEL = 6
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Of an `OSError`: the disk is full, which says nothing of the document."""
 
 
 class MediaType(StrEnum):
@@ -42,6 +46,7 @@ class FailureCode(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     NO_TEXT = "no_text"
     WORKER_LOST = "worker_lost"
+    STORAGE_FAILED = "storage_failed"
 
 
 class ParseFailure(Exception):

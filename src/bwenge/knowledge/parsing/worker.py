@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Final
 
-from bwenge.knowledge.parsing.base import FailureCode, MediaType, ParseFailure, Parser, ParseWarning, place
+from bwenge.knowledge.parsing.base import NO_ROOM, FailureCode, MediaType, ParseFailure, Parser, ParseWarning, place
 from bwenge.knowledge.parsing.blocks_file import write_blocks
 from bwenge.knowledge.parsing.confinement import confine, limit_resources
 
@@ -88,12 +88,18 @@ def _as_failure(error: Exception) -> ParseFailure:
         return ParseFailure(FailureCode.OUT_OF_MEMORY, "The document needs more memory than is allowed")
     if isinstance(error, RecursionError):
         return ParseFailure(FailureCode.TOO_COMPLEX, "The document is nested too deeply")
-    if isinstance(error, OSError) and error.errno == errno.EFBIG:
-        return ParseFailure(FailureCode.TOO_LARGE, "The document holds more text than is allowed")
     if isinstance(error, OSError):
-        # The disk is full, or the file vanished: the document may be sound, so the job is tried again.
-        return ParseFailure(FailureCode.WORKER_LOST, "The process that read the document was lost")
+        return _of_the_system(error.errno)
     return ParseFailure(FailureCode.UNREADABLE, "The file cannot be read")
+
+
+def _of_the_system(number: int | None) -> ParseFailure:
+    if number == errno.EFBIG:
+        return ParseFailure(FailureCode.TOO_LARGE, "The document holds more text than is allowed")
+    # The document may be sound, so the job is tried again.
+    if number in NO_ROOM:
+        return ParseFailure(FailureCode.STORAGE_FAILED, "There was no room on the server's disk to read the document")
+    return ParseFailure(FailureCode.WORKER_LOST, "The process that read the document was lost")
 
 
 def main() -> None:
