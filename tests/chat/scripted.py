@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 from uuid import UUID
@@ -111,6 +111,16 @@ def answering(*deltas: str, **changes: Any) -> list[Step]:
 
 
 class Links:
+    """Every source is there, but for those in `deleted`."""
+
+    def __init__(self) -> None:
+        self.deleted: set[UUID] = set()
+
+    async def openable(self, session: AsyncSession, source_ids: Collection[UUID], org_id: UUID) -> frozenset[UUID]:
+        tenant = await session.scalar(text("SELECT current_setting('bwenge.org_id', true)"))
+        assert tenant == str(org_id)
+        return frozenset(source_ids) - self.deleted
+
     def source_url(self, source_id: UUID, org_id: UUID, *, locator: LocatorFields) -> str:
         return f"/knowledge/{source_id}/file?org={org_id}&signature=now#page={locator['page']}"
 

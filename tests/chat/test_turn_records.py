@@ -1,5 +1,6 @@
 """The rows of turns: blocks of numbers, leases, and ends, under the product's roles."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -13,7 +14,7 @@ from bwenge.chat.repository import ChatRepository
 from bwenge.chat.settings import ChatSettings
 from bwenge.chat.turn_records import LeaseLost, Outcome, Question, StartedTurn, TurnRecords
 from bwenge.kit.ids import new_id
-from tests.chat.scripted import Links, School, reply
+from tests.chat.scripted import Links, School, citation, reply
 from tests.support.databases import SavepointDatabase
 
 FINISHED = Outcome(state="finished", finish_reason="stop", text="Plants grow.", reply=reply("Plants grow."))
@@ -31,9 +32,9 @@ def records(database: SavepointDatabase) -> TurnRecords:
     return records_of(database, "here")
 
 
-def records_of(database: SavepointDatabase, owner: str) -> TurnRecords:
+def records_of(database: SavepointDatabase, owner: str, *, links: Links | None = None) -> TurnRecords:
     settings = ChatSettings(block_size=100)
-    return TurnRecords(database, events=EventLog(), links=Links(), owner=owner, settings=settings)
+    return TurnRecords(database, events=EventLog(), links=links or Links(), owner=owner, settings=settings)
 
 
 @pytest.fixture
@@ -128,6 +129,54 @@ async def test_citations_are_stored_without_the_addresses_that_expire(
     assert "source_url" not in row["details"]["citations"][0]
     assert message is not None
     assert message.metadata.citations[0]["source_url"].startswith("/knowledge/")
+
+
+async def test_an_answer_does_not_cite_what_was_deleted_while_it_was_written(
+    database: SavepointDatabase, stored_school: School
+) -> None:
+    links = Links()
+    records = records_of(database, "here", links=links)
+    kept, opening = replace(citation(), marker=2, source_id=new_id()), {"type": "open_source", "payload": {"marker": 1}}
+    said = reply("Sugar [1], from light [2].", citations=(citation(), kept), actions=(opening,))
+    outcome = Outcome(state="finished", finish_reason="stop", text=said.text, reply=said)
+    links.deleted = {citation().source_id}
+
+    turn = await begun(database, records, stored_school)
+    message = await records.finish(turn, outcome, answer_id=new_id(), last_seq=17)
+
+    assert message is not None
+    assert (message.content, message.metadata.actions) == (said.text, [])
+    assert [cited["source_id"] for cited in message.metadata.citations] == [str(kept.source_id)]
+    assert message.metadata.grounded is True
+
+
+async def test_an_answer_all_of_whose_sources_were_deleted_is_not_grounded(
+    database: SavepointDatabase, stored_school: School
+) -> None:
+    links = Links()
+    records = records_of(database, "here", links=links)
+    links.deleted = {citation().source_id}
+
+    turn = await begun(database, records, stored_school)
+    message = await records.finish(turn, FINISHED, answer_id=new_id(), last_seq=17)
+
+    assert message is not None
+    assert (message.metadata.citations, message.metadata.grounded) == ([], False)
+
+
+async def test_an_action_that_opens_a_source_has_the_address_of_its_citation(
+    records: TurnRecords, turn: StartedTurn
+) -> None:
+    opening = {"type": "open_source", "payload": {"marker": 1, "url": "https://expired.example/"}}
+    said = reply("Sugar [1].", actions=(opening,))
+    outcome = Outcome(state="finished", finish_reason="stop", text=said.text, reply=said)
+
+    message = await records.finish(turn, outcome, answer_id=new_id(), last_seq=17)
+
+    assert message is not None
+    [action], [cited] = message.metadata.actions, message.metadata.citations
+    assert action["payload"] == {"marker": 1, "url": cited["source_url"]}
+    assert "signature=now" in action["payload"]["url"]
 
 
 async def test_finishing_again_after_a_commit_that_was_not_confirmed_changes_nothing(

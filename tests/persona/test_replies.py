@@ -136,6 +136,31 @@ async def test_a_first_citation_can_be_opened() -> None:
     assert reply.actions[0]["payload"]["url"] == reply.citations[0].source_url
 
 
+async def test_a_source_deleted_while_the_answer_is_written_is_not_cited_by_it() -> None:
+    search = FixedSearch(HITS)
+    search.deleted = {HITS[0].source_id}
+    cited = "Sugar [1], by day [3]."
+    reply = (await events_of(replies(scripted(cited), search=search), SUPPORTED))[-1]
+    assert isinstance(reply, Reply)
+    assert (reply.text, reply.grounded) == (cited, True)
+    assert [(citation.marker, citation.title) for citation in reply.citations] == [(3, "History")]
+    assert [action["payload"]["marker"] for action in reply.actions] == [3]
+
+
+@pytest.mark.parametrize("model", [None, scripted("Light becomes sugar [1].")], ids=["extractive", "model"])
+async def test_an_answer_whose_source_was_deleted_meanwhile_is_withheld_if_nobody_saw_it(
+    model: LanguageModel | None,
+) -> None:
+    search = FixedSearch(HITS)
+    search.deleted = {HITS[0].source_id}
+    service = replies(model, search=search)
+    reply = await reply_of(service, SUPPORTED, is_streamed=False)
+    assert (reply.text, reply.grounded, reply.citations) == (abstention("en"), False, ())
+    seen = (await events_of(service, SUPPORTED))[-1]
+    assert isinstance(seen, Reply)
+    assert (seen.text != reply.text, seen.grounded, seen.citations, seen.actions) == (True, False, (), ())
+
+
 async def test_invented_numbers_are_not_shown() -> None:
     reply = await reply_of(replies(scripted("It is ", "sugar [", "4", "] [1", ", 9] [99].")), SUPPORTED)
     assert reply.text == "It is sugar [1] ."

@@ -1,6 +1,6 @@
 """A persona with material in memory: what `PersonaReplies` asks of its neighbours, without a database."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid5
@@ -53,15 +53,20 @@ class StoredPersonas:
 
 
 class FixedSearch:
-    """Finds the same hits for every query and remembers the queries."""
+    """Finds the same hits for every query and remembers the queries. A source in `deleted` is gone at the end."""
 
     def __init__(self, hits: Sequence[SearchHit], *, language: str = "en") -> None:
         self.queries: list[SearchQuery] = []
+        self.deleted: set[UUID] = set()
         self._result = SearchResult(tuple(hits), language)
 
     async def search(self, query: SearchQuery) -> SearchResult:
         self.queries.append(query)
         return replace(self._result, hits=self._result.hits[: query.top_k])
+
+    async def existing(self, source_ids: Collection[UUID], org_id: UUID) -> frozenset[UUID]:
+        assert org_id == ORG_ID
+        return frozenset(source_ids) - self.deleted
 
 
 class PlainLinks:

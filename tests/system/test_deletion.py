@@ -1,6 +1,7 @@
 """A deleted source is never cited again, and nothing of it is left."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -126,6 +127,29 @@ async def test_an_open_conversation_does_not_cite_what_was_deleted_meanwhile(sch
         after = await socket.ask(question_about(KABUGA))
 
     assert (_cited(before), _cited(after)) == ([source_id], [])
+
+
+async def test_history_does_not_cite_what_was_deleted_since(school: Caller, booklet: Path) -> None:
+    persona_id = school.create_persona()
+    source_id = school.add_document(persona_id, booklet)
+    async with school.chat(persona_id) as socket:
+        said = await socket.ask(question_about(KABUGA))
+    session_id = said[0]["session_id"]
+    stored = f"/sessions/{session_id}/messages"
+    before = (await asyncio.to_thread(school.http.get, stored)).json()["messages"][-1]
+
+    await asyncio.to_thread(school.http.delete, f"/knowledge/{source_id}")
+
+    after = (await asyncio.to_thread(school.http.get, stored)).json()["messages"][-1]
+    assert ([citation["source_id"] for citation in before["metadata"]["citations"]], before["content"]) == (
+        [source_id],
+        after["content"],
+    )
+    assert source_id not in json.dumps(after)
+    assert (after["metadata"]["citations"], after["metadata"]["grounded"]) == ([], False)
+    async with school.chat(persona_id, session_id=session_id) as socket:
+        history = [await socket.receive() for _ in ("session_info", "question", "answer")]
+    assert (history[-1]["history"], history[-1]["message"]) == (True, after)
 
 
 def _cited(frames: list[dict[str, Any]]) -> list[str]:

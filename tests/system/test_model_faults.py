@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
+from uuid import uuid4
 
 import pytest
 
@@ -86,6 +87,27 @@ async def soon_answered_by_the_model(school: School) -> None:
         while answered_by != MODEL:
             answer = await asyncio.to_thread(school.caller.ask, school.persona_id, question_about(KABUGA))
             answered_by = answer["model"]
+
+
+async def test_a_source_deleted_while_the_model_writes_is_not_cited_by_its_answer(
+    school: School, model: ModelServer, tmp_path: Path
+) -> None:
+    caller, gate = school.caller, asyncio.Event()
+    persona_id = await asyncio.to_thread(caller.create_persona)
+    document = write_textbook(tmp_path / "short-lived.pdf", villages=VILLAGES[:2])
+    source_id = await asyncio.to_thread(caller.add_document, persona_id, document)
+    script = Script(tokens=("It is 20 metres deep", " [1]", " all year."), gates={2: gate})
+    async with asyncio.timeout(BOUND_SECONDS), scripted(school, model, script), caller.chat(persona_id) as socket:
+        await socket.send(type="user_message", content=question_about(KABUGA), client_msg_id=str(uuid4()))
+        while "[1]" not in (said := (await socket.until("delta"))[-1]["text"]):
+            assert said
+        await asyncio.to_thread(caller.http.delete, f"/knowledge/{source_id}")
+        gate.set()
+        frames = await socket.until("turn_finished")
+    answer = answer_in(frames)
+    assert answer["content"] == "It is 20 metres deep [1] all year."
+    assert source_id not in json.dumps(answer)
+    assert (answer["metadata"]["citations"], answer["metadata"]["grounded"]) == ([], False)
 
 
 def of_kind(frames: Frames, kind: str) -> Frames:

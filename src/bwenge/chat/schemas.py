@@ -1,14 +1,12 @@
 """Wire shapes that sockets and HTTP share, and those of HTTP alone."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import Field
 
-from bwenge.chat.models import Conversation, Message
+from bwenge.chat.models import Conversation
 from bwenge.kit.http.schemas import ResponseBody, Timestamp
-from bwenge.knowledge.contract import SourceLinks
 
 
 class MessageMetadata(ResponseBody):
@@ -63,25 +61,3 @@ def session_body(conversation: Conversation) -> SessionBody:
         created_at=conversation.created_at,
         updated_at=conversation.updated_at,
     )
-
-
-def message_body(message: Message, links: SourceLinks) -> MessageBody:
-    """The message with its citations' addresses signed now, since a signature lasts an hour and a message for years."""
-    metadata = MessageMetadata.model_validate(message.details)
-    metadata.citations = [_signed(citation, message.org_id, links=links) for citation in metadata.citations]
-    return MessageBody(
-        message_id=message.id,
-        sender="user" if message.sender == "user" else "assistant",
-        content=message.content,
-        timestamp=message.created_at,
-        metadata=metadata,
-    )
-
-
-def message_bodies(messages: Sequence[Message], links: SourceLinks) -> list[MessageBody]:
-    return [message_body(message, links) for message in messages]
-
-
-def _signed(citation: Mapping[str, Any], org_id: UUID, *, links: SourceLinks) -> dict[str, Any]:
-    url = links.source_url(UUID(citation["source_id"]), org_id, locator=citation["locator"])
-    return {**citation, "source_url": url}

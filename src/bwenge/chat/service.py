@@ -21,15 +21,16 @@ from bwenge.chat.models import Conversation, Message, Turn
 from bwenge.chat.protocol import CloseCode, Detail, HistoryMessage, SessionInfo
 from bwenge.chat.rate import QuestionRate
 from bwenge.chat.repository import ChatRepository
-from bwenge.chat.schemas import MessageBody, SessionMessages, message_bodies
+from bwenge.chat.retelling import message_bodies
+from bwenge.chat.schemas import MessageBody, SessionMessages
 from bwenge.chat.settings import ChatSettings
 from bwenge.chat.turn_records import Question, TurnRecords
 from bwenge.chat.turns import StopReason, TurnRunner
 from bwenge.kit.db import Database
 from bwenge.kit.errors import NotFound, Unauthenticated
-from bwenge.kit.identity import Principal
+from bwenge.kit.identity import Principal, Role
 from bwenge.kit.ids import new_id
-from bwenge.knowledge.contract import SourceLinks
+from bwenge.knowledge.contract import CitedSources
 from bwenge.persona.contract import Personas
 
 _TITLE_CHARACTERS: Final = 80
@@ -64,7 +65,7 @@ class ChatService:
         *,
         personas: Personas,
         members: Members,
-        links: SourceLinks,
+        links: CitedSources,
         hub: SessionHub,
         turns: TurnRunner,
         records: TurnRecords,
@@ -85,7 +86,7 @@ class ChatService:
 
         Raises:
             Unauthenticated: The member was deactivated.
-            NotFound: Persona or session is unknown or not theirs.
+            NotFound: Persona or session is unknown or not theirs, or the persona is not active and they only learn.
             TooManySockets: The user has as many as allowed.
             Restarting: This process is about to stop.
         """
@@ -121,7 +122,9 @@ class ChatService:
     async def _snapshot(self, principal: Principal, request: SocketRequest) -> _Snapshot:
         async with self._database.unit_of_work(principal.org_id) as session:
             await self._members.require_active(session, principal)
-            await self._personas.card(session, request.persona_id)
+            card = await self._personas.card(session, request.persona_id)
+            if not card.is_active and not principal.role.at_least(Role.EXPERT):
+                raise NotFound
             if request.session_id is None:
                 return _NEW_SESSION
             repository = ChatRepository(session, principal.org_id)
@@ -136,7 +139,7 @@ class ChatService:
                 # A turn's first number is that of its question, which is stored.
                 floor=conversation.last_seq if running is None else running.first_seq,
                 active_turn_id=None if running is None else running.id,
-                messages=message_bodies(messages, self._links),
+                messages=await message_bodies(session, messages, links=self._links),
             )
 
     async def ask(self, principal: Principal, question: Question) -> list[MessageBody]:
@@ -150,7 +153,7 @@ class ChatService:
             TooManyQuestions, PersonaUnavailable, TurnInProgress: Nothing was stored.
         """
         if self._turns.is_draining:
-            raise Restarting
+            raise Restarting if self._turns.of_session(question.session_id) is None else TurnInProgress
         self._rate.admit(principal.user_id)
         # A socket that closes between the commit and the start of the turn must not leave a turn that nobody runs.
         return await asyncio.shield(self._turns.own(self._begin(principal, question)))
@@ -163,7 +166,7 @@ class ChatService:
             known = await repository.question(conversation.id, question.client_msg_id)
             running = await repository.running_turn(conversation.id)
             if known is not None:
-                return await self._handled_before(repository, known, running=running)
+                return await self._handled_before(session, known, running=running)
             if running is not None:
                 raise TurnInProgress
             started = await self._records.begin(session, principal, question=question, conversation=conversation)
@@ -183,12 +186,13 @@ class ChatService:
             raise PersonaUnavailable
 
     async def _handled_before(
-        self, repository: ChatRepository, question: Message, *, running: Turn | None
+        self, session: AsyncSession, question: Message, *, running: Turn | None
     ) -> list[MessageBody]:
         if running is not None and running.question_id == question.id:
             return []
-        answer = await repository.answer_to(question.id)
-        return message_bodies([question] if answer is None else [question, answer], self._links)
+        answer = await ChatRepository(session, question.org_id).answer_to(question.id)
+        messages = [question] if answer is None else [question, answer]
+        return await message_bodies(session, messages, links=self._links)
 
     def cancel(self, session_id: UUID, turn_id: UUID) -> None:
         """Stop the turn; without effect if it has ended, since its end was told."""
@@ -211,7 +215,7 @@ class ChatService:
         messages = await repository.messages(session_id, limit=limit, offset=offset)
         return SessionMessages(
             session_id=session_id,
-            messages=message_bodies(messages, self._links),
+            messages=await message_bodies(session, messages, links=self._links),
             total=conversation.message_count,
         )
 

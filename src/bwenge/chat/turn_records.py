@@ -12,12 +12,13 @@ from bwenge.analytics.contract import EventRecorder, NewEvent
 from bwenge.chat.models import Conversation, Message, Turn
 from bwenge.chat.protocol import ErrorFacts, FinishReason
 from bwenge.chat.repository import ChatRepository, LeaseRepository, lease_end
-from bwenge.chat.schemas import MessageBody, message_body
+from bwenge.chat.retelling import message_body
+from bwenge.chat.schemas import MessageBody
 from bwenge.chat.settings import ChatSettings
 from bwenge.kit.db import PLATFORM, Database
 from bwenge.kit.identity import Principal
 from bwenge.kit.ids import new_id
-from bwenge.knowledge.contract import SourceLinks
+from bwenge.knowledge.contract import CitedSources
 from bwenge.persona.contract import Citation, HistoryMessage, Reply, Usage
 
 _REAPED_AT_ONCE: Final = 100
@@ -87,7 +88,7 @@ class TurnRecords:
     """Writes what happens to the turns that this process owns, and ends those whose owner died."""
 
     def __init__(
-        self, database: Database, *, events: EventRecorder, links: SourceLinks, owner: str, settings: ChatSettings
+        self, database: Database, *, events: EventRecorder, links: CitedSources, owner: str, settings: ChatSettings
     ) -> None:
         self._owner = owner
         self._database = database
@@ -123,7 +124,7 @@ class TurnRecords:
             user_id=principal.user_id,
             persona_id=question.persona_id,
             session_id=conversation.id,
-            question=message_body(message, self._links),
+            question=await message_body(session, message, links=self._links),
             history=tuple(_as_history(earlier) for earlier in history),
             first_seq=turn.first_seq,
             reserved_seqs=turn.reserved_seqs,
@@ -164,7 +165,7 @@ class TurnRecords:
                 answer = await session.get(Message, answer_id)
             else:
                 raise LeaseLost
-            return None if answer is None else message_body(answer, self._links)
+            return None if answer is None else await message_body(session, answer, links=self._links)
 
     async def renew(self, turn_ids: Collection[UUID]) -> set[UUID]:
         """Prolong the leases of these turns; returns those that are still this process's."""
@@ -245,7 +246,7 @@ def _answer(turn: StartedTurn, outcome: Outcome, *, answer_id: UUID) -> Message:
 
 
 def _details(outcome: Outcome) -> dict[str, Any]:
-    """The stored form of the protocol's `metadata`; the citations' addresses are signed whenever they are read."""
+    """The stored form of the protocol's `metadata`; what they cite is looked up whenever they are told."""
     reply = outcome.reply
     citations = [_stored_citation(citation) for citation in (outcome.citations if reply is None else reply.citations)]
     if reply is None:

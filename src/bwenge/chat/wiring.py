@@ -15,7 +15,7 @@ from bwenge.chat.turn_records import TurnRecords
 from bwenge.chat.turns import TurnRunner
 from bwenge.kit.db import Database
 from bwenge.kit.ids import new_id
-from bwenge.knowledge.contract import SourceLinks
+from bwenge.knowledge.contract import CitedSources
 from bwenge.persona.contract import Personas, Replies
 
 
@@ -51,7 +51,7 @@ def build(
     personas: Personas,
     members: Members,
     events: EventRecorder,
-    links: SourceLinks,
+    links: CitedSources,
     settings: ChatSettings | None = None,
 ) -> ChatFeature:
     settings = settings or ChatSettings()

@@ -1,6 +1,6 @@
 """What other features may ask of a persona's knowledge: searching it, and linking to a place in it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 from uuid import UUID
@@ -12,6 +12,7 @@ from bwenge.knowledge.locators import PlaceStart
 from bwenge.knowledge.sentences import split_sentences
 
 __all__ = [
+    "CitedSources",
     "Fusion",
     "KnowledgeSearch",
     "LocatorFields",
@@ -86,11 +87,23 @@ class KnowledgeSearch(Protocol):
 
     async def search(self, query: SearchQuery) -> SearchResult: ...
 
+    async def existing(self, source_ids: Collection[UUID], org_id: UUID) -> frozenset[UUID]:
+        """Those of the sources that have not been deleted: what was found may be gone when an answer is finished."""
+        ...
+
 
 class SourceLinks(Protocol):
     """Signed addresses, good for an hour, that open a source at a place without a login."""
 
     def source_url(self, source_id: UUID, org_id: UUID, *, locator: LocatorFields) -> str: ...
+
+
+class CitedSources(SourceLinks, Protocol):
+    """The links of stored citations, whose sources may have been deleted since."""
+
+    async def openable(self, session: AsyncSession, source_ids: Collection[UUID], org_id: UUID) -> frozenset[UUID]:
+        """Those of the sources that an address still opens, since they have not been deleted."""
+        ...
 
 
 class PersonaAccess(Protocol):

@@ -4,12 +4,15 @@ import base64
 import hashlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 from urllib.parse import urlencode
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from bwenge.kit.errors import Forbidden
+from bwenge.knowledge import repository
 from bwenge.knowledge.contract import LocatorFields
 
 LIFETIME_SECONDS: Final = 3600
@@ -21,7 +24,7 @@ class InvalidSignature(Forbidden):
 
 
 class SignedSourceLinks:
-    """Implements `SourceLinks` by HMAC-SHA256 over tenant, source and expiry."""
+    """Implements `CitedSources` by HMAC-SHA256 over tenant, source and expiry."""
 
     def __init__(self, key: bytes, *, clock: Callable[[], float] = time.time) -> None:
         self._key = key
@@ -32,6 +35,9 @@ class SignedSourceLinks:
         expires = int(self._clock()) + LIFETIME_SECONDS
         query = urlencode({"org": str(org_id), "expires": expires, "signature": self._sign(source_id, org_id, expires)})
         return f"/knowledge/{source_id}/file?{query}{_fragment(locator)}"
+
+    async def openable(self, session: AsyncSession, source_ids: Collection[UUID], org_id: UUID) -> frozenset[UUID]:
+        return await repository.existing_sources(session, source_ids, org_id=org_id)
 
     def verify(self, source_id: UUID, *, org_id: UUID, expires: int, signature: str) -> None:
         """Raise `InvalidSignature` unless this platform signed the address and its time has not passed."""

@@ -36,6 +36,14 @@ async def find_source(
     return (await session.execute(query.with_for_update(key_share=True) if lock else query)).scalar_one_or_none()
 
 
+async def existing_sources(session: AsyncSession, source_ids: Collection[UUID], *, org_id: UUID) -> frozenset[UUID]:
+    """Those of the sources that were not deleted."""
+    query = select(KnowledgeSource.id).where(
+        KnowledgeSource.id.in_(source_ids), KnowledgeSource.org_id == org_id, KnowledgeSource.deleted_at.is_(None)
+    )
+    return frozenset((await session.scalars(query)).all())
+
+
 async def find_claimed(session: AsyncSession, source_id: UUID, *, org_id: UUID, attempt: int) -> KnowledgeSource | None:
     """The source, locked as by `find_source`, if it is still this attempt's to work on."""
     query = select(KnowledgeSource).where(_claimed(source_id, org_id=org_id, attempt=attempt))

@@ -1,11 +1,12 @@
 """Hybrid search: exact BM25 and dense similarity, fused; filtered by organisation and persona."""
 
 import asyncio
+from collections.abc import Collection
 from typing import Final
 from uuid import UUID
 
 from bwenge.kit.db import Database
-from bwenge.knowledge import retrieval
+from bwenge.knowledge import repository, retrieval
 from bwenge.knowledge.analysis import analyse_query
 from bwenge.knowledge.contract import SearchHit, SearchQuery, SearchResult
 from bwenge.knowledge.fusion import alpha_for, fuse
@@ -58,6 +59,10 @@ class HybridSearch:
             ),
             language=language,
         )
+
+    async def existing(self, source_ids: Collection[UUID], org_id: UUID) -> frozenset[UUID]:
+        async with self._database.unit_of_work(org_id) as session:
+            return await repository.existing_sources(session, source_ids, org_id=org_id)
 
 
 def _hit(chunk: retrieval.FoundChunk, *, score: float, dense: dict[UUID, float], bm25: dict[UUID, float]) -> SearchHit:

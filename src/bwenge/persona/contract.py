@@ -88,7 +88,8 @@ class Reply:
 
     `text` equals the joined deltas to the byte. `grounded` is false, and `citations` empty, when no source supports the
     answer: `text` is then the persona's fallback text, a courtesy, what a model said on its own in open mode, or, where
-    somebody read along, what it had said when its end showed that no source says the same. `finish_reason` "error"
+    somebody read along, what had been said when its end showed that no source says the same or that the source had been
+    deleted meanwhile. `finish_reason` "error"
     means that the model's stream broke after the first delta: `text` is then what was seen until that moment, and
     `error_code` says why.
     """

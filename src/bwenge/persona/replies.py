@@ -1,6 +1,6 @@
 """One reply: find the passages, decide whether they hold the answer, write it, cite it."""
 
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -123,8 +123,9 @@ class PersonaReplies:
                 log.warning("reply_without_model", persona_id=str(turn.request.persona_id), reason=str(failure.reason))
             else:
                 return
-        for event in self._extracted(turn):
-            yield event
+        async with aclosing(self._extracted(turn)) as events:
+            async for event in events:
+                yield event
 
     async def _written(self, turn: _Turn, model: LanguageModel) -> AsyncGenerator[ReplyEvent, None]:
         """The language model's answer.
@@ -157,7 +158,10 @@ class PersonaReplies:
     async def _finished(
         self, turn: _Turn, said: list[ReplyDelta], *, end: AnswerEnd
     ) -> AsyncGenerator[ReplyEvent, None]:
-        """The last events of a model's answer; one without any marker gets that of the source that says the same."""
+        """The last events of an answer; one without any marker gets that of the source that says the same.
+
+        A source that was deleted meanwhile is not cited: what was seen of the answer stays, what was not is withheld.
+        """
         text, used = "".join(delta.text for delta in said), end.markers
         unseen = [] if turn.request.is_streamed else list(said)
         if said and turn.support.is_enough and not used and end.error_code is None:
@@ -166,7 +170,9 @@ class PersonaReplies:
                 used = (marker,)
                 unseen.append(self._delta(f" [{marker}]", used, turn))
                 text += unseen[-1].text
-        if not said or (not used and end.error_code is None and turn.may_be_withheld):
+        citations = await self._citations(used, turn)
+        is_supported = bool(used) and len(citations) == len(used)
+        if not said or (not is_supported and end.error_code is None and turn.may_be_withheld):
             for event in _abstaining(turn, model=end.model, usage=end.usage):
                 yield event
             return
@@ -174,40 +180,34 @@ class PersonaReplies:
             yield ReplyAnimation("explaining")
         for delta in unseen:
             yield delta
-        yield self._reply(turn, text, end=end, used=used)
+        yield _reply(turn, text, end=end, citations=citations)
 
-    def _extracted(self, turn: _Turn) -> Iterator[ReplyEvent]:
+    async def _extracted(self, turn: _Turn) -> AsyncGenerator[ReplyEvent, None]:
         statements = extractive.compose(turn.evidence) if turn.support.is_enough else []
-        if not statements:
-            yield from _abstaining(turn)
-            return
-        yield ReplyAnimation("explaining")
-        said: list[str] = []
+        said: list[ReplyDelta] = []
         used: dict[int, None] = {}
         for statement, text in zip(statements, extractive.deltas(statements), strict=True):
             new = () if statement.marker in used else (statement.marker,)
             used.update(dict.fromkeys(new))
-            said.append(text)
-            yield self._delta(text, new, turn)
-        yield self._reply(turn, "".join(said), end=AnswerEnd(tuple(used), EXTRACTIVE_MODEL), used=tuple(used))
+            said.append(self._delta(text, new, turn))
+        if said and turn.request.is_streamed:
+            yield ReplyAnimation("explaining")
+            for delta in said:
+                yield delta
+        async for event in self._finished(turn, said, end=AnswerEnd(tuple(used), EXTRACTIVE_MODEL)):
+            yield event
 
     def _delta(self, text: str, markers: Sequence[int], turn: _Turn) -> ReplyDelta:
         return ReplyDelta(text, tuple(self._citation(marker, turn) for marker in markers))
 
-    def _reply(self, turn: _Turn, text: str, *, end: AnswerEnd, used: Sequence[int]) -> Reply:
-        citations = tuple(self._citation(marker, turn) for marker in sorted(used))
-        return Reply(
-            text=text,
-            citations=citations,
-            grounded=bool(citations),
-            model=end.model,
-            language=turn.evidence.language,
-            animation_hint="explaining",
-            finish_reason=end.finish_reason,
-            error_code=end.error_code,
-            usage=end.usage,
-            actions=_opening(citations[:1]),
-        )
+    async def _citations(self, used: Collection[int], turn: _Turn) -> tuple[Citation, ...]:
+        """Those of the markers whose source is still there, in their order."""
+        if not used:
+            return ()
+        citations = [self._citation(marker, turn) for marker in sorted(used)]
+        cited = {citation.source_id for citation in citations}
+        existing = await self._search.existing(cited, turn.request.org_id)
+        return tuple(citation for citation in citations if citation.source_id in existing)
 
     def _citation(self, marker: int, turn: _Turn) -> Citation:
         """Of the whole chunk, with the page and the heading of the sentence in it that says most."""
@@ -223,6 +223,21 @@ class PersonaReplies:
             locator=locator,
             source_url=self._links.source_url(hit.source_id, turn.request.org_id, locator=locator),
         )
+
+
+def _reply(turn: _Turn, text: str, *, end: AnswerEnd, citations: tuple[Citation, ...]) -> Reply:
+    return Reply(
+        text=text,
+        citations=citations,
+        grounded=bool(citations),
+        model=end.model,
+        language=turn.evidence.language,
+        animation_hint="explaining",
+        finish_reason=end.finish_reason,
+        error_code=end.error_code,
+        usage=end.usage,
+        actions=_opening(citations[:1]),
+    )
 
 
 def _courteous(
