@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from websockets.exceptions import InvalidStatus
 
 from bwenge.chat.protocol import MAX_FRAME_BYTES
 from bwenge.chat.settings import ChatSettings
+from bwenge.kit.identity import Role
 from bwenge.kit.ids import new_id
 from bwenge.persona.contract import ReplyDelta
 from tests.chat.conftest import ChatServer, StartServer
@@ -201,6 +203,16 @@ async def test_a_question_to_an_inactive_persona_is_refused_and_not_stored(serve
     assert await server.rows("SELECT id FROM messages") == []
 
 
+async def test_an_inactive_persona_is_as_unknown_to_a_learner_and_open_to_a_teacher(server: ChatServer) -> None:
+    await server.rows("UPDATE personas SET is_active = false")
+
+    status, body = await refusal_of(server)
+
+    teacher = replace(server.school.learner, role=Role.EXPERT)
+    assert (status, body["code"]) == (404, "not_found")
+    assert (await server.opened(principal=teacher)).frames[-1]["type"] == "session_info"
+
+
 async def test_a_question_to_a_persona_deleted_meanwhile_is_refused(server: ChatServer) -> None:
     client = await server.opened()
     await server.rows("UPDATE personas SET deleted_at = now()")
@@ -282,6 +294,29 @@ async def test_a_restart_lets_the_turn_finish_refuses_new_ones_and_closes_with_1
     assert status == 503
     assert busy.frames[-1]["type"] == "turn_finished"
     assert busy.frames[-1]["finish_reason"] == "stop"
+
+
+async def test_during_a_restart_a_second_question_leaves_the_turn_that_runs_to_its_socket(
+    start_server: StartServer,
+) -> None:
+    gate = Gate()
+    server = await start_server(
+        ScriptedReplies([ReplyDelta("Yes"), gate, reply("Yes")]), ChatSettings(drain_seconds=10)
+    )
+    client = await server.opened()
+    await client.ask("Is it?")
+    await client.until("delta")
+    draining = asyncio.create_task(server.feature.drain())
+    await asyncio.sleep(0)
+
+    await client.ask("And why?")
+    refusal = (await client.until("error"))[-1]
+    gate.opened.set()
+    await client.close_code()
+    await draining
+
+    assert refusal["code"] == "turn_in_progress"
+    assert client.frames[-1]["finish_reason"] == "stop"
 
 
 async def test_a_turn_that_outlasts_the_restart_stores_what_it_has_said(start_server: StartServer) -> None:
