@@ -62,7 +62,12 @@ schema: $(READY)
 
 .PHONY: test
 test: $(READY) ## Every test that a fresh machine can run, on two processes (ARGS="-k name" chooses)
-	@$(BIN)/pytest -n $(JOBS) -m "not corpus" $(ARGS)
+	@tools/system_packages.sh redis-server=redis-server
+	@$(BIN)/pytest -n $(JOBS) -m "not corpus and not fuzz" $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(READY) ## Requests made from the OpenAPI document, as each role, for long (FUZZ_EXAMPLES=2000)
+	@$(BIN)/pytest -m fuzz $(ARGS)
 
 .PHONY: corpus
 corpus: $(READY) ## The tests over the books and recordings in ../shared/data, where that folder is
