@@ -1,8 +1,9 @@
 """Units of work on PostgreSQL: one request, task or socket message is one transaction.
 
-Two roles serve. `bwenge_app` sees the rows of the one tenant named in the setting `bwenge.org_id` and nothing without
-it. `bwenge_platform` is for what has no tenant yet or spans them (login, job claims). Row-level security in the
-database enforces both; see `bwenge.migrations.access`.
+Three roles serve. `bwenge_app` sees the rows of the one tenant named in the setting `bwenge.org_id` and nothing without
+it. `bwenge_platform` is for what has no tenant yet or spans them (login, job claims). `bwenge_steward` reads and
+deletes the rows of the one tenant that is named, in all of its tables, to hand it over whole or to erase it. Row-level
+security in the database enforces each; see `bwenge.migrations.access`.
 """
 
 from collections.abc import AsyncIterator
@@ -28,11 +29,15 @@ _log = structlog.get_logger(__name__)
 
 APP_ROLE: Final = "bwenge_app"
 PLATFORM_ROLE: Final = "bwenge_platform"
+STEWARD_ROLE: Final = "bwenge_steward"
 OWNER_ROLE: Final = "bwenge_owner"
 TENANT_SETTING: Final = "bwenge.org_id"
 
 POOL_SIZE: Final = 5
-"""Connections per role. The sum of both pools and of what else connects is tested against the embedded server."""
+"""Connections per role. The sum of the pools and of what else connects is tested against the embedded server."""
+
+STEWARD_POOL_SIZE: Final = 2
+"""Exports and erasures are few, and may wait for each other."""
 
 _SERVER_OPTIONS = "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
 
@@ -53,7 +58,30 @@ class Platform(Enum):
 
 
 PLATFORM: Final = Platform.PLATFORM
-Scope = UUID | Platform
+
+
+@dataclass(frozen=True, slots=True)
+class WholeTenant:
+    """The scope of a unit of work that reads or deletes any row of one tenant, also what the application may not."""
+
+    org_id: UUID
+
+
+Scope = UUID | Platform | WholeTenant
+
+
+def role_of(scope: Scope) -> str:
+    """Who logs in for a unit of work of this scope."""
+    if isinstance(scope, WholeTenant):
+        return STEWARD_ROLE
+    return PLATFORM_ROLE if scope is PLATFORM else APP_ROLE
+
+
+def tenant_of(scope: Scope) -> UUID | None:
+    """The tenant that a unit of work of this scope names."""
+    if isinstance(scope, WholeTenant):
+        return scope.org_id
+    return scope if isinstance(scope, UUID) else None
 
 
 class Base(DeclarativeBase):
@@ -87,40 +115,49 @@ class DatabaseURLs:
 
     app: URL
     platform: URL
+    steward: URL
 
     @classmethod
-    def for_roles(cls, server: str | URL, *, app_password: str, platform_password: str) -> "DatabaseURLs":
+    def for_roles(
+        cls, server: str | URL, *, app_password: str, platform_password: str, steward_password: str
+    ) -> "DatabaseURLs":
         """Take host and database from `server`, and put each serving role's own credentials in."""
         base = make_url(server)
         return cls(
             app=base.set(username=APP_ROLE, password=app_password),
             platform=base.set(username=PLATFORM_ROLE, password=platform_password),
+            steward=base.set(username=STEWARD_ROLE, password=steward_password),
         )
 
 
 class Database:
-    """The two serving roles' connection pools, and the only place that commits."""
+    """The serving roles' connection pools, and the only place that commits."""
 
     def __init__(self, urls: DatabaseURLs, *, pool_size: int = POOL_SIZE) -> None:
         self.urls = urls
         self._app = _engine(urls.app, pool_size)
         self._platform = _engine(urls.platform, pool_size)
+        self._steward = _engine(urls.steward, min(pool_size, STEWARD_POOL_SIZE))
 
     @asynccontextmanager
-    async def unit_of_work(self, scope: Scope) -> AsyncIterator[AsyncSession]:
+    async def unit_of_work(self, scope: Scope, *, snapshot: bool = False) -> AsyncIterator[AsyncSession]:
         """One transaction: committed when the block ends well, rolled back when it raises.
 
         Args:
-            scope: The tenant whose rows may be seen, or `PLATFORM`.
+            scope: The tenant whose rows may be seen, `PLATFORM`, or a `WholeTenant`.
+            snapshot: All statements see the one moment at which the first began, and none may write.
 
         Raises:
             DatabaseUnavailable: Whether what was asked for is done is unknown where the commit failed.
         """
-        engine = self._platform if scope is PLATFORM else self._app
+        engine = self._engine_of(scope)
+        if snapshot:
+            engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        org_id = tenant_of(scope)
         try:
             async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
-                if isinstance(scope, UUID):
-                    await set_tenant(session, scope)
+                if org_id is not None:
+                    await set_tenant(session, org_id)
                 yield session
         except SQLAlchemyError as error:
             if not _is_away(error):
@@ -136,6 +173,12 @@ class Database:
     async def dispose(self) -> None:
         await self._app.dispose()
         await self._platform.dispose()
+        await self._steward.dispose()
+
+    def _engine_of(self, scope: Scope) -> AsyncEngine:
+        if isinstance(scope, WholeTenant):
+            return self._steward
+        return self._platform if scope is PLATFORM else self._app
 
 
 @asynccontextmanager

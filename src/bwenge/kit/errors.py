@@ -81,8 +81,16 @@ class Invalid(BwengeError):
 
 
 class RateLimited(BwengeError):
+    """Args: limit: how many requests the window admits, where it is known."""
+
     code = "rate_limited"
     title = "Too many requests"
+
+    def __init__(
+        self, detail: str | None = None, *, retry_after: float | None = None, limit: int | None = None
+    ) -> None:
+        super().__init__(detail, retry_after=retry_after)
+        self.limit = limit
 
 
 class Unavailable(BwengeError):

@@ -12,6 +12,23 @@ import structlog
 _request_id: Final[ContextVar[str]] = ContextVar("bwenge_request_id", default="-")
 
 
+_client_address: Final[ContextVar[str | None]] = ContextVar("bwenge_client_address", default=None)
+
+
+def current_client_address() -> str | None:
+    """Where the present request came from; None outside of one."""
+    return _client_address.get()
+
+
+@contextmanager
+def bind_client_address(address: str | None) -> Iterator[None]:
+    token = _client_address.set(address)
+    try:
+        yield
+    finally:
+        _client_address.reset(token)
+
+
 def current_request_id() -> str:
     return _request_id.get()
 

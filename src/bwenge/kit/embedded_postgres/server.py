@@ -18,9 +18,15 @@ from bwenge.kit.embedded_postgres.cluster import Cluster, initialise
 from bwenge.kit.embedded_postgres.errors import PostgresFailedToStart
 from bwenge.kit.embedded_postgres.predecessor import cleared
 from bwenge.kit.embedded_postgres.process import Installation, ServerProcess, last_lines
-from bwenge.kit.embedded_postgres.socket_directory import PORT, make_socket_directory, remove_socket_directory
+from bwenge.kit.embedded_postgres.socket_directory import (
+    PORT,
+    make_socket_directory,
+    remove_socket_directory,
+    running_socket_directory,
+)
 from bwenge.kit.embedded_postgres.tuning import server_settings
 
+DATABASE: Final = "bwenge"
 _SUPERUSER: Final = "postgres"
 _READINESS_INTERVAL: Final = 0.005
 _NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -47,7 +53,7 @@ class EmbeddedPostgres:
         data_dir: Path,
         *,
         password: str,
-        database: str = "bwenge",
+        database: str = DATABASE,
         settings: Mapping[str, str] = _NO_SETTINGS,
         start_seconds: float = 120.0,
         stop_seconds: float = 15.0,
@@ -174,6 +180,17 @@ class EmbeddedPostgres:
         self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def running_server(data_dir: Path, *, database: str = DATABASE) -> str | None:
+    """SQLAlchemy's URL, without a role, of the server that another process runs there; None where none does.
+
+    For guests: the server ends with that process.
+    """
+    sockets = running_socket_directory(data_dir)
+    if sockets is None:
+        return None
+    return f"postgresql+psycopg:///{database}?host={quote(str(sockets), safe='')}&port={PORT}"
 
 
 def _log_sizes(logs: Path) -> dict[Path, int]:

@@ -36,6 +36,12 @@ def make_socket_directory(cluster: Cluster) -> Path:
     raise PostgresFailedToStart(f"The path {usual} is too long for a Unix socket, and no shorter directory is writable")
 
 
+def running_socket_directory(data_dir: Path) -> Path | None:
+    """Where the server of another process listens for this data directory; None where none does."""
+    directory = (data_dir / "postgres" / "socket").resolve()
+    return directory if (directory / _SOCKET).exists() else None
+
+
 def _runtime_directories(account: Account) -> list[Path]:
     session = os.environ.get("XDG_RUNTIME_DIR", "")
     # Root's own runtime directory is closed to the user that the server runs as.

@@ -1,14 +1,17 @@
 """What routes ask for: the service they speak to, and the request's transaction."""
 
 from collections.abc import AsyncIterator, Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, Final, TypeVar
+from uuid import UUID
 
-from fastapi import Depends
+from fastapi import Depends, Path
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import HTTPConnection
 
-from bwenge.kit.db import Database
-from bwenge.kit.http.security import CurrentPrincipal
+from bwenge.kit.db import PLATFORM, Database
+from bwenge.kit.errors import NotFound
+from bwenge.kit.http.security import CurrentCaller, CurrentOperator, CurrentPrincipal
+from bwenge.kit.identity import Membership, Operator, Principal
 
 T = TypeVar("T")
 
@@ -38,10 +41,76 @@ def _database(connection: HTTPConnection) -> Database:
 CurrentDatabase = Annotated[Database, Depends(_database)]
 
 
-async def _tenant_session(principal: CurrentPrincipal, database: CurrentDatabase) -> AsyncIterator[AsyncSession]:
+def _membership(connection: HTTPConnection) -> Membership:
+    membership: Membership = connection.app.state.membership
+    return membership
+
+
+CurrentMembership = Annotated[Membership, Depends(_membership)]
+
+
+async def _tenant_session(
+    principal: CurrentPrincipal, database: CurrentDatabase, membership: CurrentMembership
+) -> AsyncIterator[AsyncSession]:
     async with database.unit_of_work(principal.org_id) as session:
+        await membership.require_active(session, principal)
         yield session
 
 
 # The function scope commits before the response starts, so a failed commit is a failed request and never a kept 200.
 TenantSession = Annotated[AsyncSession, Depends(_tenant_session, scope="function")]
+"""The request's transaction, of a member who was active when it began."""
+
+
+async def _caller_session(
+    caller: CurrentCaller, database: CurrentDatabase, membership: CurrentMembership
+) -> AsyncIterator[AsyncSession]:
+    if isinstance(caller, Operator):
+        async with database.unit_of_work(PLATFORM) as session:
+            await membership.require_active_operator(session, caller)
+            yield session
+    else:
+        async with database.unit_of_work(caller.org_id) as session:
+            await membership.require_active(session, caller)
+            yield session
+
+
+CallerSession = Annotated[AsyncSession, Depends(_caller_session, scope="function")]
+"""As `TenantSession`, and the platform's for an operator, who was active when it began."""
+
+
+async def _active_principal(
+    principal: CurrentPrincipal, database: CurrentDatabase, membership: CurrentMembership
+) -> Principal:
+    async with database.unit_of_work(principal.org_id) as session:
+        await membership.require_active(session, principal)
+    return principal
+
+
+ActivePrincipal = Annotated[Principal, Depends(_active_principal)]
+"""For routes whose use case opens its own units of work: the member was active when the request came."""
+
+
+async def _active_operator(
+    operator: CurrentOperator, database: CurrentDatabase, membership: CurrentMembership
+) -> Operator:
+    async with database.unit_of_work(PLATFORM) as session:
+        await membership.require_active_operator(session, operator)
+    return operator
+
+
+ActiveOperator = Annotated[Operator, Depends(_active_operator)]
+"""For every route of operators: the operator was active when the request came."""
+
+
+def _own_tenant(org_id: Annotated[UUID, Path()], principal: CurrentPrincipal) -> UUID:
+    if org_id != principal.org_id:
+        raise NotFound
+    return org_id
+
+
+OwnTenant = Annotated[UUID, Depends(_own_tenant)]
+"""The `org_id` of a path, which is the caller's own; every other one is as unknown."""
+
+own_tenant: Final[Any] = Depends(_own_tenant)
+"""The same, for a route that needs no more than the check; it stands after the declaration of who may call."""

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bwenge.kit.ids import new_id
-from bwenge.kit.telemetry import bind_request_id
+from bwenge.kit.telemetry import bind_client_address, bind_request_id
 
 _log = structlog.get_logger("bwenge.access")
 
@@ -53,7 +53,8 @@ class RequestContext:
                 status = 403  # what a server answers to a handshake that is closed and not accepted
             await send(message)
 
-        with bind_request_id(request_id):
+        client: tuple[str, int] | None = scope.get("client")
+        with bind_request_id(request_id), bind_client_address(None if client is None else client[0]):
             try:
                 await self._app(scope, receive, send_with_id)
             except BaseException:

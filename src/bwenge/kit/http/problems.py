@@ -99,6 +99,10 @@ def problem_response(error: BwengeError) -> JSONResponse:
         headers["WWW-Authenticate"] = "Bearer"
     if error.retry_after is not None or status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(ceil(error.retry_after or DEFAULT_RETRY_AFTER))
+    if isinstance(error, RateLimited) and error.limit is not None:
+        headers["RateLimit-Limit"] = str(error.limit)
+        headers["RateLimit-Remaining"] = "0"
+        headers["RateLimit-Reset"] = headers["Retry-After"]
     return _response(
         status, title=error.title, detail=error.detail, code=error.code, errors=error.errors, headers=headers
     )

@@ -9,6 +9,8 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
+from bwenge.kit.http.security import anyone
+
 _log = structlog.get_logger(__name__)
 
 ReadinessCheck = Callable[[], Awaitable[None]]
@@ -28,13 +30,13 @@ class Readiness(BaseModel):
     checks: dict[str, Literal["ok", "failed"]]
 
 
-@router.get("/health")
+@router.get("/health", dependencies=[anyone()])
 async def health() -> Health:
     """The process is alive; says nothing of what it depends on."""
     return Health()
 
 
-@router.get("/health/ready", responses={503: {"model": Readiness}})
+@router.get("/health/ready", dependencies=[anyone()], responses={503: {"model": Readiness}})
 async def readiness(request: Request, response: Response) -> Readiness:
     """Each dependency's state; 503 when one does not answer within three seconds."""
     checks: Mapping[str, ReadinessCheck] = request.app.state.readiness_checks
@@ -59,7 +61,7 @@ async def _holds(name: str, check: ReadinessCheck) -> bool:
     return True
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", dependencies=[anyone()], response_class=Response)
 async def metrics() -> Response:
     """Prometheus text format."""
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -13,7 +13,8 @@ class Job(Timestamped, Base):
     """A piece of work, written in the transaction of the change that wants it; this row is the truth about it.
 
     `attempts` is counted at the claim, so that work which kills its worker cannot loop. An unfinished earlier job with
-    the same `ordering_key` blocks later ones, and a running one all others; a dead one does not.
+    the same `ordering_key` blocks later ones, and a running one all others; a dead one does not. `requested_by` may ask
+    for its `progress`, from 0 to 1, and its `result`, or why there is none.
     """
 
     __tablename__ = "jobs"
@@ -46,3 +47,7 @@ class Job(Timestamped, Base):
     ordering_key: Mapped[str | None]
     last_error: Mapped[str | None]
     finished_at: Mapped[datetime | None]
+    requested_by: Mapped[UUID | None]
+    progress: Mapped[float] = mapped_column(server_default="0")
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    error_code: Mapped[str | None]

@@ -1,4 +1,4 @@
-"""Putting jobs in the queue and taking them out: every query on the `jobs` table."""
+"""Putting jobs in the queue and taking them out. What is told of them to whoever asked for them: `reports`."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import CursorResult, and_, func, or_, select, text, update
+from sqlalchemy import CursorResult, and_, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -31,7 +31,7 @@ class NewJob:
     """Work to be done after the present transaction commits.
 
     `dedupe_key` makes a second request for work that is still to be done a no-op; jobs with the same `ordering_key`
-    run one after the other, in the order in which they were asked for.
+    run one after the other, in the order in which they were asked for. `requested_by` is who may ask how it goes.
     """
 
     kind: str
@@ -42,6 +42,7 @@ class NewJob:
     ordering_key: str | None = None
     delay: timedelta = timedelta(0)
     max_attempts: int = 5
+    requested_by: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +88,34 @@ async def enqueue(session: AsyncSession, job: NewJob) -> UUID | None:
             max_attempts=job.max_attempts,
             dedupe_key=job.dedupe_key,
             ordering_key=job.ordering_key,
+            requested_by=job.requested_by,
             run_after=func.clock_timestamp() + job.delay,
         )
-        .on_conflict_do_nothing(index_elements=[Job.dedupe_key], index_where=text("state IN ('queued', 'running')"))
+        .on_conflict_do_nothing(index_elements=[Job.dedupe_key], index_where=text("state IN ('queued', 'running')")),
+        # Of an INSERT, SQLAlchemy keeps no count by itself.
+        execution_options={"preserve_rowcount": True},
     )
     if _touched(result) == 0:
         return None
     await session.execute(select(func.pg_notify(CHANNEL, job.queue)))
     return job_id
+
+
+async def find_unfinished(session: AsyncSession, dedupe_key: str) -> UUID | None:
+    """The job for which `enqueue` has written no second one."""
+    return await session.scalar(
+        select(Job.id).where(Job.dedupe_key == dedupe_key, Job.state.in_(("queued", "running")))
+    )
+
+
+async def drop_jobs_of(session: AsyncSession, org_id: UUID) -> None:
+    """Forget all work of a tenant; who is doing some of it learns at the next heartbeat that it is no more."""
+    await session.execute(delete(Job).where(Job.org_id == org_id))
+
+
+async def drop(session: AsyncSession, job: ClaimedJob) -> None:
+    """Forget a job instead of finishing it, where its row says what nobody may know any more."""
+    await session.execute(delete(Job).where(_still_claimed(job)))
 
 
 async def claim(
@@ -155,7 +176,7 @@ async def finish(session: AsyncSession, job: ClaimedJob) -> bool:
     result = await session.execute(
         update(Job)
         .where(_still_claimed(job))
-        .values(state="done", lease_until=None, finished_at=func.clock_timestamp(), last_error=None)
+        .values(state="done", progress=1, lease_until=None, finished_at=func.clock_timestamp(), last_error=None)
     )
     return _touched(result) == 1
 
@@ -179,12 +200,12 @@ async def give_back(session: AsyncSession, job: ClaimedJob) -> None:
     )
 
 
-async def bury(session: AsyncSession, job: ClaimedJob, *, error: str) -> bool:
-    """Mark the job dead: it will not run again, and stays visible."""
+async def bury(session: AsyncSession, job: ClaimedJob, *, error: str, code: str) -> bool:
+    """Mark the job dead: it will not run again, and stays visible. `code` is for whoever asked for it."""
     result = await session.execute(
         update(Job)
         .where(Job.id == job.id, Job.attempts == job.attempt, Job.state.in_(("queued", "running")))
-        .values(state="dead", lease_until=None, last_error=error, finished_at=func.clock_timestamp())
+        .values(state="dead", lease_until=None, last_error=error, error_code=code, finished_at=func.clock_timestamp())
     )
     return _touched(result) == 1
 

@@ -199,7 +199,7 @@ class JobRunner:
             await self._bury_in(session, kind, job, error=error, code=code)
 
     async def _bury_in(self, session: AsyncSession, kind: JobKind, job: ClaimedJob, *, error: str, code: str) -> None:
-        if not await queue.bury(session, job, error=error):
+        if not await queue.bury(session, job, error=error, code=code):
             return
         OUTCOMES.labels(job.kind, "dead").inc()
         _log.error("job_dead", kind=job.kind, job_id=str(job.id), attempts=job.attempt, error=error)

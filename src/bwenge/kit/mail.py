@@ -1,0 +1,150 @@
+"""Mail: how it is sent stands behind one interface, and an installation without a mail server says so."""
+
+import asyncio
+import re
+import smtplib
+import ssl
+from dataclasses import dataclass, field
+from email.errors import MessageError
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+from typing import Final, Protocol, Self
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from bwenge.kit.errors import Unavailable
+
+TIMEOUT_SECONDS: Final = 15.0
+"""For each step of a conversation with the server."""
+
+_ADDRESS: Final = re.compile(r'(?P<bare>[^\s<>"]+@[^\s<>"]+)|(?P<name>[^<>"]*)<(?P<spec>[^\s<>"]+@[^\s<>"]+)>')
+_PORTS: Final = {"smtp": 25, "smtps": 465}
+
+
+class MailUnavailable(Unavailable):
+    """The server is away or refused the message. Says nothing of whom it was for: refusals quote addresses."""
+
+    title = "Mail cannot be sent at the moment"
+
+
+class Mailer(Protocol):
+    """Sends plain text to one person. Never inside a transaction."""
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether mail leaves this installation at all; where it does not, links and codes are shown instead."""
+        ...
+
+    async def send(self, *, to: str, subject: str, text: str) -> None:
+        """Hand the message over.
+
+        Raises:
+            MailUnavailable
+            ValueError: The address is none, or address or subject would add a header.
+        """
+        ...
+
+
+class NoMailer:
+    """Of an installation without a mail server: nothing is sent."""
+
+    is_configured = False
+
+    async def send(self, *, to: str, subject: str, text: str) -> None:
+        """Nothing leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class MailServer:
+    """Attributes: security: `tls` from the first byte on, `starttls` before anything is said, or `none`."""
+
+    host: str
+    port: int
+    security: str
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """From `smtp://user:password@host:587?starttls=1` or `smtps://…`; raises ValueError for any other form.
+
+        A password over a connection that is not encrypted is refused but for this machine's own server.
+        """
+        refusal = ValueError("needs the form smtp://user:password@host:587?starttls=1 or smtps://user:password@host")
+        try:
+            parts = urlsplit(url)
+            port = parts.port or _PORTS[parts.scheme]
+        except (ValueError, KeyError):
+            raise refusal from None
+        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        if not parts.hostname or parts.path.strip("/") or options.keys() - {"starttls"}:
+            raise refusal
+        wants_starttls = options.get("starttls", "0")
+        if wants_starttls not in {"0", "1"} or (parts.username is None) != (parts.password is None):
+            raise refusal
+        security = "tls" if parts.scheme == "smtps" else "starttls" if wants_starttls == "1" else "none"
+        if parts.password and security == "none" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+            raise ValueError("would send its password unencrypted; add ?starttls=1 or use smtps://")
+        username, password = (None if part is None else unquote(part) for part in (parts.username, parts.password))
+        return cls(parts.hostname, port, security, username, password)
+
+
+class SMTPMailer:
+    """Args: sender: `school@example.rw` or `A School <school@example.rw>`."""
+
+    is_configured = True
+
+    def __init__(
+        self,
+        server: MailServer,
+        *,
+        sender: str,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._server = server
+        self._sender = mail_address(sender)
+        self._timeout_seconds = timeout_seconds
+        self._tls = tls or ssl.create_default_context()
+
+    async def send(self, *, to: str, subject: str, text: str) -> None:
+        message = EmailMessage()
+        message["From"] = self._sender
+        message["To"] = mail_address(to)
+        # The library refuses a line break in any header, so that nothing given here adds one.
+        message["Subject"] = subject
+        message["Date"] = formatdate()
+        message["Message-ID"] = make_msgid(domain=self._sender.domain)
+        message["Auto-Submitted"] = "auto-generated"
+        message.set_content(text)
+        await asyncio.to_thread(self._deliver, message)
+
+    def _deliver(self, message: EmailMessage) -> None:
+        try:
+            with self._connect() as connection:
+                if self._server.security == "starttls":
+                    connection.starttls(context=self._tls)
+                if self._server.username is not None and self._server.password is not None:
+                    connection.login(self._server.username, self._server.password)
+                connection.send_message(message)
+        except (OSError, smtplib.SMTPException):
+            # Without its cause, whose text may quote the address or what the server says of it.
+            raise MailUnavailable from None
+
+    def _connect(self) -> smtplib.SMTP:
+        host, port = self._server.host, self._server.port
+        if self._server.security == "tls":
+            return smtplib.SMTP_SSL(host, port, timeout=self._timeout_seconds, context=self._tls)
+        return smtplib.SMTP(host, port, timeout=self._timeout_seconds)
+
+
+def mail_address(text: str) -> Address:
+    """`name <local@domain>` or the bare address. Raises ValueError for all else, and for control characters."""
+    found = _ADDRESS.fullmatch(text) if text.isprintable() else None
+    if found is None:
+        raise ValueError("this is not an email address")
+    try:
+        return Address(display_name=(found["name"] or "").strip(), addr_spec=found["bare"] or found["spec"])
+    # The library's parser raises each of these for something that it cannot read.
+    except (MessageError, ValueError, IndexError) as error:
+        raise ValueError("this is not an email address") from error
