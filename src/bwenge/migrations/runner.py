@@ -16,7 +16,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
 
-from bwenge.kit.db import APP_ROLE, OWNER_ROLE, PLATFORM_ROLE
+from bwenge.kit.db import APP_ROLE, OWNER_ROLE, PLATFORM_ROLE, STEWARD_ROLE
 from bwenge.migrations.access import apply_access
 
 _LOCK_KEY: Final = 0x62_77_65_6E_67_65
@@ -27,6 +27,7 @@ _LOCK_KEY: Final = 0x62_77_65_6E_67_65
 class RolePasswords:
     app: str = field(repr=False)
     platform: str = field(repr=False)
+    steward: str = field(repr=False)
 
 
 def alembic_config(connection: Connection | None = None) -> Config:
@@ -53,7 +54,7 @@ def migrate(admin_url: str | URL, passwords: RolePasswords) -> bool:
         _ensure_roles(connection, passwords)
         connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
         connection.execute(text(f"GRANT USAGE, CREATE ON SCHEMA public TO {OWNER_ROLE}"))
-        connection.execute(text(f"GRANT USAGE ON SCHEMA public TO {APP_ROLE}, {PLATFORM_ROLE}"))
+        connection.execute(text(f"GRANT USAGE ON SCHEMA public TO {APP_ROLE}, {PLATFORM_ROLE}, {STEWARD_ROLE}"))
         connection.execute(text(f"SET LOCAL ROLE {OWNER_ROLE}"))
         connection.execute(text("SET LOCAL lock_timeout = '10s'"))
         before = MigrationContext.configure(connection).get_current_revision()
@@ -75,11 +76,12 @@ def _administrator(admin_url: str | URL) -> Iterator[Connection]:
 def _ensure_roles(connection: Connection, passwords: RolePasswords) -> None:
     """Roles without BYPASSRLS; the owner cannot log in and is reached by SET ROLE only."""
     existing = set(connection.execute(text("SELECT rolname FROM pg_roles WHERE rolname LIKE 'bwenge%'")).scalars())
-    for role in {OWNER_ROLE, APP_ROLE, PLATFORM_ROLE} - existing:
+    for role in {OWNER_ROLE, APP_ROLE, PLATFORM_ROLE, STEWARD_ROLE} - existing:
         connection.execute(text(f"CREATE ROLE {role} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS"))
     connection.execute(text(f"GRANT {OWNER_ROLE} TO CURRENT_USER"))
     raw = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
-    for role, password in ((APP_ROLE, passwords.app), (PLATFORM_ROLE, passwords.platform)):
+    serving = ((APP_ROLE, passwords.app), (PLATFORM_ROLE, passwords.platform), (STEWARD_ROLE, passwords.steward))
+    for role, password in serving:
         # As psql's \password does it: the server's log and an error's text may hold the statement.
         verifier = raw.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
         statement = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(verifier))
