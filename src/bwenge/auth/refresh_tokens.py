@@ -15,12 +15,13 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.auth import repository
+from bwenge.auth.audit import attempt
+from bwenge.auth.contract import AuditLog
 from bwenge.auth.models import RefreshToken, User
 from bwenge.auth.tokens import Clock, utc_now
 from bwenge.kit.ids import new_id
 
 REFRESH_TOKEN_LIFETIME: Final = timedelta(days=7)
-DEFAULT_GRACE: Final = timedelta(seconds=10)
 
 _TOKEN_BYTES: Final = 32
 
@@ -40,7 +41,8 @@ class Refusal(Enum):
 
 
 class RefreshTokens:
-    def __init__(self, *, grace: timedelta = DEFAULT_GRACE, clock: Clock = utc_now) -> None:
+    def __init__(self, *, audit: AuditLog, grace: timedelta, clock: Clock = utc_now) -> None:
+        self._audit = audit
         self._grace = grace
         self._clock = clock
 
@@ -61,12 +63,17 @@ class RefreshTokens:
         if presented.expires_at <= now:
             return Refusal.INVALID
         if presented.used_at is not None and now - presented.used_at > self._grace:
-            await repository.revoke_family(session, presented.family_id, at=now)
+            if await repository.revoke_family(session, presented.family_id, at=now):
+                await self._audit.record(session, attempt(user, "session.reuse_detected"))
             return Refusal.REUSED
         if presented.revoked_at is not None or not user.is_active:
             return Refusal.INVALID
         presented.used_at = presented.used_at or now
         return await self._issue(session, user, family_id=presented.family_id)
+
+    async def holder(self, session: AsyncSession, token: str) -> UUID | None:
+        presented = await repository.get_refresh_token(session, _hash(token))
+        return None if presented is None else presented.user_id
 
     async def revoke(self, session: AsyncSession, token: str) -> None:
         """Revoke the token's family; nothing happens where the token is unknown."""

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from bwenge.auth.errors import EmailTaken, UsernameTaken
 from bwenge.auth.models import Organization, RefreshToken, User
 from bwenge.kit.errors import Conflict
+from bwenge.kit.identity import OPERATOR
 
 _TAKEN: Final[Mapping[str | None, type[Conflict]]] = {
     "uq_users_email": EmailTaken,
@@ -47,7 +48,14 @@ async def find_user(session: AsyncSession, identifier: str) -> User | None:
 
 
 async def get_member(session: AsyncSession, user_id: UUID, *, org_id: UUID) -> User | None:
-    return await session.scalar(select(User).where(User.id == user_id, User.org_id == org_id, User.is_active))
+    query = select(User).join(Organization, Organization.id == User.org_id)
+    return await session.scalar(
+        query.where(User.id == user_id, User.org_id == org_id, User.is_active, Organization.deleted_at.is_(None))
+    )
+
+
+async def get_operator(session: AsyncSession, user_id: UUID) -> User | None:
+    return await session.scalar(select(User).where(User.id == user_id, User.role == OPERATOR, User.is_active))
 
 
 async def lock_user(session: AsyncSession, user_id: UUID) -> User | None:
@@ -76,13 +84,15 @@ async def add_refresh_token(session: AsyncSession, token: RefreshToken) -> None:
     await session.flush()
 
 
-async def revoke_family(session: AsyncSession, family_id: UUID, *, at: datetime) -> None:
-    """Of a user whom the transaction has locked."""
-    await session.execute(
+async def revoke_family(session: AsyncSession, family_id: UUID, *, at: datetime) -> bool:
+    """Of a user whom the transaction has locked. Returns whether there was anything to revoke."""
+    revoked = await session.scalars(
         update(RefreshToken)
         .where(RefreshToken.family_id == family_id, RefreshToken.revoked_at.is_(None))
         .values(revoked_at=at)
+        .returning(RefreshToken.id)
     )
+    return revoked.first() is not None
 
 
 async def delete_expired_tokens(session: AsyncSession, user_id: UUID, *, before: datetime) -> None:

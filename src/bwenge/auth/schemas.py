@@ -1,6 +1,6 @@
 """Wire shapes of registration, login and profiles."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
@@ -51,8 +51,8 @@ class RegistrationBody(RequestBody):
     username: Username | None = None
     password: NewPassword
     org_name: Name | None = Field(default=None, description="Makes a new organisation with this account as its owner")
-    invite_token: OpaqueToken | None = Field(default=None, repr=False, description="Not supported yet")
-    join_token: OpaqueToken | None = Field(default=None, repr=False, description="Not supported yet")
+    invite_token: OpaqueToken | None = Field(default=None, repr=False, description="Of POST /orgs/{org_id}/invite")
+    join_token: OpaqueToken | None = Field(default=None, repr=False, description="Of POST /orgs/{org_id}/join-links")
 
     @model_validator(mode="after")
     def _require_one_way_in(self) -> Self:
@@ -65,18 +65,17 @@ class RegistrationBody(RequestBody):
     def _require_identifier(self) -> Self:
         if self.org_name is not None and self.email is None:
             raise ValueError("the owner of an organisation needs an email address")
-        if self.email is None and self.username is None:
+        if self.invite_token is None and self.email is None and self.username is None:
             raise ValueError("give an email address or a username")
         return self
 
 
-class LoginBody(RequestBody):
+class AccountBody(RequestBody):
     """Exactly one of `email`, `username` and `identifier`, which may be either."""
 
     email: Identifier | None = None
     username: Identifier | None = None
     identifier: Identifier | None = None
-    password: PresentedPassword
 
     @model_validator(mode="after")
     def _require_one_identifier(self) -> Self:
@@ -88,8 +87,14 @@ class LoginBody(RequestBody):
         return self.email or self.username or self.identifier or ""
 
 
+class LoginBody(AccountBody):
+    password: PresentedPassword
+
+
 class RefreshBody(RequestBody):
-    refresh_token: OpaqueToken = Field(repr=False)
+    refresh_token: OpaqueToken | None = Field(
+        default=None, repr=False, description="Left out where the browser's cookie holds it"
+    )
 
 
 class LogoutBody(RequestBody):
@@ -112,16 +117,30 @@ class UserResponse(ResponseBody):
     name: str
     email: str | None
     username: str | None
-    role: Role
+    role: Role | Literal["operator"]
     is_active: bool
-    org_id: UUID
+    org_id: UUID | None = Field(description="Null for an operator, who is in no organisation")
     language: str
     created_at: Timestamp
 
 
+class AuditEntryResponse(ResponseBody):
+    at: Timestamp
+    actor_id: UUID | None
+    action: str = Field(examples=["member.invited"])
+    target_type: str | None
+    target_id: str | None
+    address: str | None
+    detail: dict[str, Any]
+
+
 class LoginResponse(ResponseBody):
     access_token: str
-    refresh_token: str
+    refresh_token: str | None = Field(
+        default=None,
+        exclude_if=lambda token: token is None,
+        description="Left out where it is put into the browser's cookie",
+    )
     token_type: Literal["bearer"] = "bearer"  # noqa: S105  # RFC 6750's name of a scheme, no secret
     expires_in: int = Field(description="Seconds until the access token expires", examples=[1800])
     user: UserResponse

@@ -4,28 +4,38 @@ Registration, login, refresh and logout open their own units of work: they have 
 which no connection should wait, and what a refusal leaves behind must survive the refusal.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.auth import repository
+from bwenge.auth.api_keys import ApiKeys
+from bwenge.auth.audit import attempt
+from bwenge.auth.back_off import BackOff
+from bwenge.auth.contract import AuditEntry, AuditLog
 from bwenge.auth.errors import InvalidCredentials, InvalidRefreshToken, TokenReused
 from bwenge.auth.identifiers import normalize_email, normalize_name, normalize_username
 from bwenge.auth.models import Organization, User
-from bwenge.auth.passwords import Passwords
+from bwenge.auth.password_policy import require_impersonal, require_uncommon
+from bwenge.auth.passwords import Passwords, Verification
 from bwenge.auth.refresh_tokens import IssuedRefreshToken, RefreshTokens, Refusal
 from bwenge.auth.tokens import ACCESS_TOKEN_LIFETIME, AccessTokenIssuer, AccessTokenVerifier
 from bwenge.kit.db import PLATFORM, Database
 from bwenge.kit.errors import Unauthenticated
-from bwenge.kit.identity import Principal, Role
+from bwenge.kit.idempotency.once import EVERY_TIME, Once
+from bwenge.kit.identity import OPERATOR, Caller, Operator, Principal, Role
 from bwenge.kit.ids import new_id
 
 _log = structlog.get_logger(__name__)
+
+LOCAL: Final = "local"
+"""The network of callers inside the platform."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +47,7 @@ class Login:
 
 
 class AuthService:
-    """Implements `bwenge.auth.contract.Members`.
+    """Implements `bwenge.auth.contract.Members` and `bwenge.kit.identity.Membership`.
 
     Names, email addresses and usernames are normalised here too, for callers other than HTTP; they raise ValueError.
     """
@@ -50,35 +60,51 @@ class AuthService:
         refresh_tokens: RefreshTokens,
         issuer: AccessTokenIssuer,
         verifier: AccessTokenVerifier,
+        api_keys: ApiKeys,
+        back_off: BackOff,
+        audit: AuditLog,
     ) -> None:
         self._database = database
         self._passwords = passwords
         self._refresh_tokens = refresh_tokens
         self._issuer = issuer
         self._verifier = verifier
+        self._api_keys = api_keys
+        self._back_off = back_off
+        self._audit = audit
 
     async def register(
-        self, *, org_name: str, name: str, email: str, password: str, username: str | None = None
+        self,
+        *,
+        org_name: str,
+        name: str,
+        email: str,
+        password: str,
+        username: str | None = None,
+        once: Once[Login] = EVERY_TIME,
     ) -> Login:
         """A new organisation, its owner, and the owner's first session, or none of them.
 
         Raises:
             EmailTaken, UsernameTaken: Another account has it, in whatever organisation.
+            CommonPassword
         """
-        owner = await self._new_user(
+        owner = await self.new_user(
             new_id(), name=name, email=email, username=username, password=password, role=Role.OWNER
         )
         async with self._database.unit_of_work(PLATFORM) as session:
+            await once.claim(session)
             await _add_organization(session, org_name, owner=owner)
-            started = await self._refresh_tokens.start_family(session, owner)
+            login = self.login_of(await self._refresh_tokens.start_family(session, owner))
+            await once.keep(session, login)
         _log.info("organization_registered", org_id=str(owner.org_id), user_id=str(owner.id))
-        return self._login(started)
+        return login
 
     async def register_organization(
         self, *, org_name: str, name: str, email: str, password: str, username: str | None = None
     ) -> User:
         """As `register`, without a session; returns the owner."""
-        owner = await self._new_user(
+        owner = await self.new_user(
             new_id(), name=name, email=email, username=username, password=password, role=Role.OWNER
         )
         async with self._database.unit_of_work(PLATFORM) as session:
@@ -100,32 +126,66 @@ class AuthService:
         Raises:
             EmailTaken, UsernameTaken: Another account has it, in whatever organisation.
         """
-        member = await self._new_user(org_id, name=name, email=email, username=username, password=password, role=role)
+        member = await self.new_user(org_id, name=name, email=email, username=username, password=password, role=role)
         async with self._database.unit_of_work(org_id) as session:
             await repository.add_user(session, member)
         return member
 
-    async def log_in(self, identifier: str, password: str) -> Login:
+    async def log_in(self, identifier: str, password: str, *, network: str = LOCAL) -> Login:
         """A session for the account with this email address or username.
 
+        Wrong passwords are counted by the account and by the `network` that the attempt comes from.
+
         Raises:
-            InvalidCredentials: After the same work whether the account is unknown or the password is wrong.
+            RateLimited: Too short a time after too many wrong passwords; the password was not looked at.
+            InvalidCredentials: After the same work and time whether the account is unknown or the password is wrong.
         """
+        answer_at = asyncio.get_running_loop().time() + self._back_off.refusal_seconds
         async with self._database.unit_of_work(PLATFORM) as session:
+            await self._back_off.require_patience(session, identifier, network=network)
             user = await repository.find_user(session, identifier)
         verification = await self._passwords.verify(password, user.password_hash if user else None)
-        if user is None or not verification.is_right:
-            _log.info("login_refused", user_id=None if user is None else str(user.id))
+        started = None
+        if user is not None and verification.is_right:
+            async with self._database.unit_of_work(PLATFORM) as session:
+                started = await self._start_session(session, user, verification)
+                if started is not None:
+                    await self._back_off.forget(session, identifier, network=network)
+        if started is None:
+            await self._note_refusal(user, identifier, network=network)
+            # A hash of another kind takes another time.
+            await asyncio.sleep(answer_at - asyncio.get_running_loop().time())
             raise InvalidCredentials
+        return self.login_of(started)
+
+    async def _start_session(
+        self, session: AsyncSession, user: User, verification: Verification
+    ) -> IssuedRefreshToken | None:
+        present = await repository.lock_user(session, user.id)
+        # The password was checked outside of the transaction: a change of it or a deactivation came first.
+        if present is None or not present.is_active or present.password_hash != user.password_hash:
+            return None
+        if verification.replacement is not None:
+            present.password_hash = verification.replacement
+        started = await self._refresh_tokens.start_family(session, present)
+        entry = AuditEntry(user.org_id, user.id, "login.succeeded", target_type="user", target_id=str(user.id))
+        await self._audit.record(session, entry)
+        return started
+
+    async def _note_refusal(self, user: User | None, identifier: str, *, network: str) -> None:
+        _log.info("login_refused", user_id=None if user is None else str(user.id))
         async with self._database.unit_of_work(PLATFORM) as session:
-            present = await repository.lock_user(session, user.id)
-            # The password was checked outside of the transaction: a change of it or a deactivation came first.
-            if present is None or not present.is_active or present.password_hash != user.password_hash:
-                raise InvalidCredentials
-            if verification.replacement is not None:
-                present.password_hash = verification.replacement
-            started = await self._refresh_tokens.start_family(session, present)
-        return self._login(started)
+            await self._back_off.note_failure(session, identifier, network=network)
+            await self._audit.record(session, attempt(user, "login.refused"))
+
+    def account_mark(self, identifier: str) -> str:
+        """What stands for the account in a count, without naming it."""
+        return self._back_off.account_hash(identifier).hex()
+
+    async def holder(self, refresh_token: str) -> UUID | None:
+        """Whose refresh token it is, whether it may still be used or not."""
+        async with self._database.unit_of_work(PLATFORM) as session:
+            return await self._refresh_tokens.holder(session, refresh_token)
 
     async def refresh(self, refresh_token: str) -> Login:
         """The next pair of tokens of the session.
@@ -142,7 +202,7 @@ class AuthService:
             raise TokenReused
         if rotation is Refusal.INVALID:
             raise InvalidRefreshToken
-        return self._login(rotation)
+        return self.login_of(rotation)
 
     async def log_out(self, *, access_token: str | None, refresh_token: str | None) -> None:
         """End the session of the refresh token or, without one, the access token's own.
@@ -158,44 +218,66 @@ class AuthService:
             raise Unauthenticated
         claims = self._verifier.claims(access_token)
         async with self._database.unit_of_work(PLATFORM) as session:
-            await self._refresh_tokens.revoke_family(session, claims.principal.user_id, claims.family_id)
+            await self._refresh_tokens.revoke_family(session, claims.caller.user_id, claims.family_id)
 
-    async def profile(self, session: AsyncSession, principal: Principal) -> User:
-        """Raises `Unauthenticated` when the principal is no active member any more."""
-        user = await repository.get_member(session, principal.user_id, org_id=principal.org_id)
+    async def profile(self, session: AsyncSession, caller: Caller) -> User:
+        """Raises `Unauthenticated` when the caller is no active member or operator any more."""
+        if isinstance(caller, Operator):
+            user = await repository.get_operator(session, caller.user_id)
+        else:
+            user = await repository.get_member(session, caller.user_id, org_id=caller.org_id)
         if user is None:
             raise Unauthenticated
         return user
 
-    async def update_profile(self, session: AsyncSession, principal: Principal, changes: Mapping[str, Any]) -> User:
+    async def update_profile(self, session: AsyncSession, caller: Caller, changes: Mapping[str, Any]) -> User:
         """Set the given ones of `name` and `language`."""
-        user = await self.profile(session, principal)
+        user = await self.profile(session, caller)
         for field in {"name", "language"} & changes.keys():
             setattr(user, field, changes[field])
         await session.flush()
         return user
 
     async def require_active(self, session: AsyncSession, principal: Principal) -> None:
-        await self.profile(session, principal)
+        """A token of another role than the present one is as good as none: a refresh gives the right one."""
+        user = await self.profile(session, principal)
+        if principal.key_id is not None:
+            await self._api_keys.require_live(session, principal, maker=user)
+        elif user.role != principal.role.value:
+            raise Unauthenticated
 
-    async def _new_user(
+    async def require_active_operator(self, session: AsyncSession, operator: Operator) -> None:
+        await self.profile(session, operator)
+
+    async def new_user(
         self, org_id: UUID, *, name: str, email: str | None, username: str | None, password: str, role: Role
     ) -> User:
-        return User(
+        """An account that is not stored yet, its password checked and hashed. Raises `CommonPassword`."""
+        require_uncommon(password, field="password")
+        user = User(
             id=new_id(),
             org_id=org_id,
             name=normalize_name(name),
             email=None if email is None else normalize_email(email),
             username=None if username is None else normalize_username(username),
-            password_hash=await self._passwords.hash(password),
             role=role.value,
         )
+        require_impersonal(password, user, field="password")
+        user.password_hash = await self._passwords.hash(password)
+        return user
 
-    def _login(self, issued: IssuedRefreshToken) -> Login:
+    def login_of(self, issued: IssuedRefreshToken) -> Login:
+        """A session that has begun, with its first access token."""
         user = issued.user
-        principal = Principal(user_id=user.id, org_id=user.org_id, role=Role(user.role))
-        access_token = self._issuer.issue(principal, family_id=issued.family_id)
+        access_token = self._issuer.issue(caller_of(user), family_id=issued.family_id)
         return Login(access_token=access_token, refresh_token=issued.token, user=user)
+
+
+def caller_of(user: User) -> Caller:
+    """The user as who calls, in person."""
+    if user.role == OPERATOR or user.org_id is None:
+        return Operator(user.id)
+    return Principal(user_id=user.id, org_id=user.org_id, role=Role(user.role))
 
 
 async def _add_organization(session: AsyncSession, org_name: str, *, owner: User) -> None:

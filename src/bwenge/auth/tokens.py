@@ -15,13 +15,14 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
     load_pem_public_key,
 )
 from jwt.algorithms import OKPAlgorithm
 
 from bwenge.kit.errors import Unauthenticated
-from bwenge.kit.identity import Principal, Role
+from bwenge.kit.identity import OPERATOR, Caller, Operator, Principal, Role
 from bwenge.kit.ids import new_id
 
 Clock = Callable[[], datetime]
@@ -33,7 +34,7 @@ LEEWAY: Final = timedelta(seconds=5)
 """By how much the clocks of two services may differ."""
 
 _TYPE: Final = "access"
-_CLAIMS: Final = ("iss", "aud", "exp", "iat", "sub", "org_id", "role", "type", "jti", "sid")
+_CLAIMS: Final = ("iss", "aud", "exp", "iat", "sub", "role", "type", "jti", "sid")
 _MAX_TOKEN_LENGTH: Final = 2048
 
 
@@ -45,6 +46,12 @@ def generate_signing_key() -> str:
     """A new Ed25519 private key as PKCS #8 in PEM."""
     key = Ed25519PrivateKey.generate()
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def public_key_pem(signing_key_pem: str) -> str:
+    """Of a private key in PEM, as SubjectPublicKeyInfo in PEM."""
+    key = load_pem_private_key(signing_key_pem.encode(), password=None).public_key()
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 class TokenKeys:
@@ -59,13 +66,24 @@ class TokenKeys:
     """
 
     def __init__(self, signing_key_pem: str, *, other_public_keys_pem: Sequence[str] = ()) -> None:
+        self._public_keys: dict[str, Ed25519PublicKey] = {}
+        self.replace(signing_key_pem, other_public_keys_pem=other_public_keys_pem)
+
+    @property
+    def public_keys(self) -> Mapping[str, Ed25519PublicKey]:
+        """By key id, the signing one first; a view that `replace` changes."""
+        return self._public_keys
+
+    def replace(self, signing_key_pem: str, *, other_public_keys_pem: Sequence[str] = ()) -> None:
+        """Sign and verify with these from now on."""
         signing_key = load_pem_private_key(signing_key_pem.encode(), password=None)
         if not isinstance(signing_key, Ed25519PrivateKey):
             raise ValueError("access tokens are signed with an Ed25519 key")  # noqa: TRY004  # the value, not its type
-        self._signing_key = signing_key
         public_keys = [signing_key.public_key(), *map(_public_key, other_public_keys_pem)]
-        self.public_keys: Mapping[str, Ed25519PublicKey] = {thumbprint(key): key for key in public_keys}
+        self._signing_key = signing_key
         self.kid = thumbprint(public_keys[0])
+        self._public_keys.clear()
+        self._public_keys.update({thumbprint(key): key for key in public_keys})
 
     def sign(self, claims: Mapping[str, Any]) -> str:
         return jwt.encode(dict(claims), self._signing_key, algorithm=ALGORITHM, headers={"kid": self.kid})
@@ -98,8 +116,11 @@ class AccessTokenIssuer:
         self._keys = keys
         self._clock = clock
 
-    def issue(self, principal: Principal, *, family_id: UUID) -> str:
-        """A token of `ACCESS_TOKEN_LIFETIME`; `sid` names the family of refresh tokens that it came with."""
+    def issue(self, caller: Caller, *, family_id: UUID) -> str:
+        """A token of `ACCESS_TOKEN_LIFETIME`; `sid` names the family of refresh tokens that it came with.
+
+        An operator's has no `org_id`.
+        """
         now = self._clock()
         return self._keys.sign(
             {
@@ -109,17 +130,22 @@ class AccessTokenIssuer:
                 "exp": now + ACCESS_TOKEN_LIFETIME,
                 "jti": str(new_id()),
                 "type": _TYPE,
-                "sub": str(principal.user_id),
-                "org_id": str(principal.org_id),
-                "role": principal.role.value,
+                "sub": str(caller.user_id),
+                **_standing(caller),
                 "sid": str(family_id),
             }
         )
 
 
+def _standing(caller: Caller) -> dict[str, str]:
+    if isinstance(caller, Operator):
+        return {"role": OPERATOR}
+    return {"org_id": str(caller.org_id), "role": caller.role.value}
+
+
 @dataclass(frozen=True, slots=True)
 class AccessClaims:
-    principal: Principal
+    caller: Caller
     family_id: UUID
 
 
@@ -133,8 +159,8 @@ class AccessTokenVerifier:
     def __init__(self, public_keys: Mapping[str, Ed25519PublicKey]) -> None:
         self._public_keys = public_keys
 
-    def verify(self, token: str) -> Principal:
-        return self.claims(token).principal
+    def verify(self, token: str) -> Caller:
+        return self.claims(token).caller
 
     def claims(self, token: str) -> AccessClaims:
         """What a valid access token says. Raises `Unauthenticated` for every other string."""
@@ -160,8 +186,17 @@ class AccessTokenVerifier:
         )
         if claims["type"] != _TYPE:
             raise Unauthenticated
-        principal = Principal(user_id=_uuid(claims["sub"]), org_id=_uuid(claims["org_id"]), role=Role(claims["role"]))
-        return AccessClaims(principal, family_id=_uuid(claims["sid"]))
+        return AccessClaims(_caller(claims), family_id=_uuid(claims["sid"]))
+
+
+def _caller(claims: Mapping[str, Any]) -> Caller:
+    """An operator is in no organisation, and a member is in one: a claim too many is as wrong as one too few."""
+    user_id = _uuid(claims["sub"])
+    if claims["role"] != OPERATOR:
+        return Principal(user_id=user_id, org_id=_uuid(claims["org_id"]), role=Role(claims["role"]))
+    if claims.get("org_id") is not None:
+        raise Unauthenticated
+    return Operator(user_id)
 
 
 def _uuid(claim: object) -> UUID:

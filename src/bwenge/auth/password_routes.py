@@ -1,0 +1,87 @@
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Response
+
+from bwenge.auth.password_schemas import (
+    ForgottenBody,
+    ForgottenResponse,
+    PasswordChangeBody,
+    ResetBody,
+    ResetCodeResponse,
+)
+from bwenge.auth.recovery import Recovery
+from bwenge.auth.routes import MaybeBearer
+from bwenge.kit.errors import Unauthenticated
+from bwenge.kit.http.dependencies import ActivePrincipal, OwnTenant, provided
+from bwenge.kit.http.problems import problems
+from bwenge.kit.http.rates import limited
+from bwenge.kit.http.security import anyone, holders, members, signed_in
+from bwenge.kit.identity import Role
+
+router = APIRouter(tags=["auth"])
+
+CurrentRecovery = Annotated[Recovery, Depends(provided(Recovery))]
+
+
+@router.post(
+    "/auth/password",
+    operation_id="changePassword",
+    status_code=204,
+    dependencies=[signed_in(), limited("auth.password", "5/minute")],
+    responses=problems(401, 403, 422, 429),
+)
+async def change_password(
+    body: PasswordChangeBody, principal: ActivePrincipal, credentials: MaybeBearer, recovery: CurrentRecovery
+) -> None:
+    """Set one's own password. Every other session of the account ends."""
+    if credentials is None:
+        raise Unauthenticated
+    await recovery.change(principal, credentials.credentials, body.current_password, body.new_password)
+
+
+@router.post(
+    "/auth/password/forgot",
+    operation_id="forgetPassword",
+    status_code=202,
+    dependencies=[anyone(), limited("auth.password_forgot", "5/minute", by="address")],
+    responses=problems(422, 429),
+)
+async def forget_password(body: ForgottenBody, recovery: CurrentRecovery) -> ForgottenResponse:
+    """Have a link to set a new password mailed. The answer is the same whether there is such an account or not."""
+    recovery.begin_reset(body.account())
+    return ForgottenResponse()
+
+
+@router.post(
+    "/auth/password/reset",
+    operation_id="resetPassword",
+    status_code=204,
+    dependencies=[holders(), limited("auth.password_reset", "5/minute", by="address")],
+    responses=problems(401, 422, 429),
+)
+async def reset_password(body: ResetBody, recovery: CurrentRecovery) -> None:
+    """Set a new password by a mailed link, within one hour, or by a code that was shown, within a day.
+
+    Either works once, and ends every session of the account. Five wrong codes use a code up.
+    """
+    if body.token is not None:
+        await recovery.reset_by_link(body.token, body.new_password)
+    else:
+        await recovery.reset_by_code(body.username or "", body.code or "", body.new_password)
+
+
+@router.post(
+    "/orgs/{org_id}/members/{user_id}/reset",
+    operation_id="issueResetCode",
+    dependencies=[members(Role.EXPERT, by_key=False), limited("auth.reset_code", "50/minute")],
+    responses=problems(401, 403, 404, 422, 429),
+    tags=["organisations"],
+)
+async def issue_reset_code(
+    org_id: OwnTenant, user_id: UUID, principal: ActivePrincipal, response: Response, recovery: CurrentRecovery
+) -> ResetCodeResponse:
+    """A code to show to a member who forgot their password: experts to learners of their own groups."""
+    del org_id
+    response.headers["Cache-Control"] = "no-store"
+    return ResetCodeResponse.model_validate(await recovery.issue_code(principal, user_id))
