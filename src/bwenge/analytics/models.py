@@ -13,7 +13,10 @@ class AnalyticsEvent(Base):
     """A fact about an act, written in the act's own transaction. Never holds the text of a message."""
 
     __tablename__ = "analytics_events"
-    __table_args__ = (Index("ix_analytics_events_org_id", "org_id", "occurred_at"),)
+    __table_args__ = (
+        Index("ix_analytics_events_org_id", "org_id", "occurred_at"),
+        Index("ix_analytics_events_user_id", "user_id"),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     org_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id", ondelete="CASCADE"))

@@ -54,13 +54,17 @@ class ChatRepository:
             .on_conflict_do_nothing(index_elements=[Conversation.id])
         )
 
-    async def conversations(self, user_id: UUID, *, limit: int, before: UUID | None) -> Sequence[Conversation]:
-        """The user's own, newest first, one more than `limit` where there are more."""
+    async def conversations(
+        self, user_id: UUID, *, limit: int, before: UUID | None, persona_ids: Collection[UUID] | None
+    ) -> Sequence[Conversation]:
+        """The user's own, with these personas or with all; newest first, one more than `limit` where there are more."""
         query = select(Conversation).where(
             Conversation.org_id == self._org_id, Conversation.user_id == user_id, Conversation.deleted_at.is_(None)
         )
         if before is not None:
             query = query.where(Conversation.id < before)
+        if persona_ids is not None:
+            query = query.where(Conversation.persona_id.in_(persona_ids))
         return (await self._session.scalars(query.order_by(Conversation.id.desc()).limit(limit + 1))).all()
 
     async def erase(self, conversation: Conversation) -> None:
@@ -72,6 +76,17 @@ class ChatRepository:
         of_conversation = (Turn.org_id == self._org_id, Turn.conversation_id == conversation.id)
         await self._session.execute(delete(Turn).where(*of_conversation))
         await self._session.execute(delete(Message).where(*self._messages_of(conversation.id)))
+
+    async def erase_all(self, user_id: UUID) -> None:
+        """As `erase`, for every conversation of the user."""
+        locked = await self._session.scalars(
+            select(Conversation)
+            .where(Conversation.org_id == self._org_id, Conversation.user_id == user_id)
+            .order_by(Conversation.id)
+            .with_for_update()
+        )
+        for conversation in locked.all():
+            await self.erase(conversation)
 
     async def messages(self, conversation_id: UUID, *, limit: int, offset: int) -> Sequence[Message]:
         """Oldest first."""

@@ -1,4 +1,4 @@
-"""Chat's use cases: opening a session, asking, cancelling, and reading and deleting what was said."""
+"""Chat's use cases around a live session: opening it, asking, cancelling, and deleting what was said."""
 
 import asyncio
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from bwenge.chat.protocol import CloseCode, Detail, HistoryMessage, SessionInfo
 from bwenge.chat.rate import QuestionRate
 from bwenge.chat.repository import ChatRepository
 from bwenge.chat.retelling import message_bodies
-from bwenge.chat.schemas import MessageBody, SessionMessages
+from bwenge.chat.schemas import MessageBody
 from bwenge.chat.settings import ChatSettings
 from bwenge.chat.turn_records import Question, TurnRecords
 from bwenge.chat.turns import StopReason, TurnRunner
@@ -122,7 +122,7 @@ class ChatService:
     async def _snapshot(self, principal: Principal, request: SocketRequest) -> _Snapshot:
         async with self._database.unit_of_work(principal.org_id) as session:
             await self._members.require_active(session, principal)
-            card = await self._personas.card(session, request.persona_id)
+            card = await self._personas.card(session, principal, request.persona_id)
             if not card.is_active and not principal.role.at_least(Role.EXPERT):
                 raise NotFound
             if request.session_id is None:
@@ -150,7 +150,7 @@ class ChatService:
 
         Raises:
             MemberDeactivated, SessionDeleted, Restarting: The socket is of no more use.
-            TooManyQuestions, PersonaUnavailable, TurnInProgress: Nothing was stored.
+            TooManyQuestions, QuotaExhausted, PersonaUnavailable, TurnInProgress: Nothing was stored.
         """
         if self._turns.is_draining:
             raise Restarting if self._turns.of_session(question.session_id) is None else TurnInProgress
@@ -179,7 +179,7 @@ class ChatService:
         except Unauthenticated as error:
             raise MemberDeactivated from error
         try:
-            card = await self._personas.card(session, persona_id)
+            card = await self._personas.card(session, principal, persona_id)
         except NotFound as error:
             raise PersonaUnavailable from error
         if not card.is_active:
@@ -198,27 +198,6 @@ class ChatService:
         """Stop the turn; without effect if it has ended, since its end was told."""
         self._turns.stop(session_id, StopReason.CANCELLED, turn_id=turn_id)
 
-    async def sessions(
-        self, session: AsyncSession, principal: Principal, *, limit: int, before: UUID | None
-    ) -> list[Conversation]:
-        """The principal's own, newest first, one more than `limit` where there are more."""
-        repository = ChatRepository(session, principal.org_id)
-        return list(await repository.conversations(principal.user_id, limit=limit, before=before))
-
-    async def messages(
-        self, session: AsyncSession, principal: Principal, session_id: UUID, *, limit: int, offset: int
-    ) -> SessionMessages:
-        repository = ChatRepository(session, principal.org_id)
-        conversation = await repository.conversation(session_id, principal.user_id)
-        if conversation is None:
-            raise SessionNotFound
-        messages = await repository.messages(session_id, limit=limit, offset=offset)
-        return SessionMessages(
-            session_id=session_id,
-            messages=await message_bodies(session, messages, links=self._links),
-            total=conversation.message_count,
-        )
-
     async def delete(self, principal: Principal, session_id: UUID) -> None:
         """Erase what was said, end the turn that runs, and close the session's sockets."""
         async with self._database.unit_of_work(principal.org_id) as session:
@@ -226,6 +205,11 @@ class ChatService:
             conversation = await repository.lock_conversation(session_id)
             if conversation is None or conversation.deleted_at or conversation.user_id != principal.user_id:
                 raise SessionNotFound
+            if not principal.may_use(conversation.persona_id):
+                raise SessionNotFound
+            running = await repository.running_turn(session_id)
+            if running is not None:
+                await self._records.abandon(session, running)
             await repository.erase(conversation)
         self._turns.stop(session_id, StopReason.NOT_OURS)
         self._hub.close_session(session_id, CloseCode.SESSION_DELETED)

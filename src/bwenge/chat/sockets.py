@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Final, cast
 from uuid import UUID
 
@@ -32,7 +32,8 @@ from bwenge.chat.turn_records import Question
 from bwenge.kit.errors import BwengeError, Invalid, NotFound, Unauthenticated
 from bwenge.kit.http.dependencies import provided
 from bwenge.kit.http.problems import problem_response
-from bwenge.kit.identity import Principal, TokenVerifier
+from bwenge.kit.http.security import identify
+from bwenge.kit.identity import Principal, member
 
 _log = structlog.get_logger(__name__)
 
@@ -47,10 +48,9 @@ router = APIRouter()
 @router.websocket("/ws/chat")
 async def chat(websocket: WebSocket, service: Annotated[ChatService, Depends(provided(ChatService))]) -> None:
     """Speak the chat protocol. What is refused before the handshake is answered as problem+json."""
-    verifier: TokenVerifier = websocket.app.state.token_verifier
     try:
         token = _token(websocket)
-        principal = verifier.verify(token)
+        principal = member(await identify(websocket, token))
         request = _socket_request(websocket)
         outlet = await service.open(principal, request)
     except BwengeError as error:
@@ -60,7 +60,7 @@ async def chat(websocket: WebSocket, service: Annotated[ChatService, Depends(pro
         return
     try:
         await websocket.accept()
-        speaker = Speaker(principal, persona_id=request.persona_id, recheck=lambda: verifier.verify(token))
+        speaker = Speaker(principal, persona_id=request.persona_id, recheck=lambda: identify(websocket, token))
         await ChatSocket(websocket, outlet, service=service, speaker=speaker).run()
     finally:
         service.leave(outlet)
@@ -69,15 +69,15 @@ async def chat(websocket: WebSocket, service: Annotated[ChatService, Depends(pro
 class Speaker:
     """Who asks over a socket. The token, which the socket may outlive, is checked again before the first question."""
 
-    def __init__(self, principal: Principal, *, persona_id: UUID, recheck: Callable[[], object]) -> None:
+    def __init__(self, principal: Principal, *, persona_id: UUID, recheck: Callable[[], Awaitable[object]]) -> None:
         self.principal = principal
         self.persona_id = persona_id
-        self._recheck: Callable[[], object] | None = recheck
+        self._recheck: Callable[[], Awaitable[object]] | None = recheck
 
-    def has_valid_token(self) -> bool:
+    async def has_valid_token(self) -> bool:
         if self._recheck is not None:
             try:
-                self._recheck()
+                await self._recheck()
             except Unauthenticated:
                 return False
             self._recheck = None
@@ -162,7 +162,7 @@ class ChatSocket:
                 self._outlet.send(Pong(session_id=self._outlet.session_id))
 
     async def _ask(self, frame: UserMessage) -> None:
-        if not self._speaker.has_valid_token():
+        if not await self._speaker.has_valid_token():
             self._outlet.close(CloseCode.TOKEN_EXPIRED)
             return
         session_id = self._outlet.session_id
@@ -184,7 +184,7 @@ class ChatSocket:
 
 
 def _token(websocket: WebSocket) -> str:
-    """The bearer token of the header, else of the query, which browsers need."""
+    """The access token or API key of the header, else of the query, which browsers need."""
     scheme, _, credentials = websocket.headers.get("authorization", "").partition(" ")
     token = credentials.strip() if scheme.lower() == "bearer" else websocket.query_params.get("token", "")
     if not token:

@@ -19,6 +19,7 @@ from bwenge.kit.db import PLATFORM, Database
 from bwenge.kit.identity import Principal
 from bwenge.kit.ids import new_id
 from bwenge.knowledge.contract import CitedSources
+from bwenge.payments.contract import QuotaKind, Quotas
 from bwenge.persona.contract import Citation, HistoryMessage, Reply, Usage
 
 _REAPED_AT_ONCE: Final = 100
@@ -88,18 +89,30 @@ class TurnRecords:
     """Writes what happens to the turns that this process owns, and ends those whose owner died."""
 
     def __init__(
-        self, database: Database, *, events: EventRecorder, links: CitedSources, owner: str, settings: ChatSettings
+        self,
+        database: Database,
+        *,
+        events: EventRecorder,
+        links: CitedSources,
+        quotas: Quotas,
+        owner: str,
+        settings: ChatSettings,
     ) -> None:
         self._owner = owner
         self._database = database
         self._events = events
         self._links = links
+        self._quotas = quotas
         self._settings = settings
 
     async def begin(
         self, session: AsyncSession, principal: Principal, *, question: Question, conversation: Conversation
     ) -> StartedTurn:
-        """Store a question and its turn, with a block of frame numbers, in the transaction that locked the row."""
+        """Store a question and its turn, with a block of frame numbers, in the transaction that locked the row.
+
+        Raises:
+            QuotaExhausted: The plan has no message left for it.
+        """
         repository = ChatRepository(session, principal.org_id)
         history = await repository.latest_messages(conversation.id, limit=self._settings.history_messages)
         message = _question(principal, question)
@@ -118,13 +131,15 @@ class TurnRecords:
         conversation.message_count += 1
         conversation.last_seq += turn.reserved_seqs
         await self._events.record(session, _sent_event(principal, question, turn))
+        body = await message_body(session, message, links=self._links)
+        await self._quotas.reserve(session, principal.org_id, kind=QuotaKind.MESSAGES, amount=1, act_id=turn.id)
         return StartedTurn(
             turn_id=turn.id,
             org_id=principal.org_id,
             user_id=principal.user_id,
             persona_id=question.persona_id,
             session_id=conversation.id,
-            question=await message_body(session, message, links=self._links),
+            question=body,
             history=tuple(_as_history(earlier) for earlier in history),
             first_seq=turn.first_seq,
             reserved_seqs=turn.reserved_seqs,
@@ -167,6 +182,10 @@ class TurnRecords:
                 raise LeaseLost
             return None if answer is None else await message_body(session, answer, links=self._links)
 
+    async def abandon(self, session: AsyncSession, turn: Turn) -> None:
+        """Conclude a turn that is being erased while it runs: nobody will tell how it ended."""
+        await self._quotas.settle(session, turn.org_id, kind=QuotaKind.MESSAGES, act_id=turn.id)
+
     async def renew(self, turn_ids: Collection[UUID]) -> set[UUID]:
         """Prolong the leases of these turns; returns those that are still this process's."""
         async with self._database.unit_of_work(PLATFORM) as session:
@@ -189,6 +208,8 @@ class TurnRecords:
             _end(turn, state="lost", finish_reason="error")
             first_seq = conversation.last_seq + 1
             conversation.last_seq += LOST_FRAMES
+            # Whatever it had said is lost too.
+            await self._quotas.release(session, turn.org_id, kind=QuotaKind.MESSAGES, act_id=turn_id)
             return LostTurn(turn_id=turn_id, session_id=session_id, first_seq=first_seq)
 
     async def _lock(self, session: AsyncSession, turn: StartedTurn) -> tuple[Turn, Conversation]:
@@ -209,6 +230,9 @@ class TurnRecords:
         row.usage = outcome.usage
         _end(row, state=outcome.state, finish_reason=outcome.finish_reason)
         await self._events.record(session, _finished_event(turn, outcome))
+        # Paid for is what was said, however it ended.
+        conclude = self._quotas.settle if outcome.text else self._quotas.release
+        await conclude(session, turn.org_id, kind=QuotaKind.MESSAGES, act_id=turn.turn_id)
         return answer
 
 

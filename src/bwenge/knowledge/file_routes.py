@@ -14,10 +14,11 @@ from bwenge.kit.blobs.store import BlobMissing, BlobStore
 from bwenge.kit.errors import Forbidden, Unauthenticated
 from bwenge.kit.http.dependencies import provided
 from bwenge.kit.http.problems import problems
-from bwenge.kit.http.security import OptionalPrincipal
+from bwenge.kit.http.security import OptionalPrincipal, holders
 from bwenge.kit.identity import Principal, Role
+from bwenge.kit.signing import InvalidSignature
 from bwenge.knowledge.errors import SourceNotFound
-from bwenge.knowledge.links import InvalidSignature, SignedSourceLinks
+from bwenge.knowledge.links import SignedSourceLinks
 from bwenge.knowledge.service import SourceService, StoredFile
 
 _log = structlog.get_logger(__name__)
@@ -91,10 +92,11 @@ class Conditions:
 
 
 # Documented once, since HEAD answers as GET does.
-@router.head("/{source_id}/file", include_in_schema=False)
+@router.head("/{source_id}/file", dependencies=[holders()], include_in_schema=False)
 @router.get(
     "/{source_id}/file",
     response_class=Response,
+    dependencies=[holders()],
     responses={
         206: {"description": "The range asked for"},
         304: {"description": "The client holds it already"},
@@ -112,8 +114,12 @@ async def open_file(
     conditions: Annotated[Conditions, Depends()],
 ) -> Response:
     """The original document; a signed `source_url` opens it without a login."""
-    org_id = signed.organisation(source_id, links) or _member_organisation(principal)
-    original = await sources.find_file(source_id, org_id=org_id)
+    org_id = signed.organisation(source_id, links)
+    if org_id is None:
+        reader = _require_member(principal)
+        original = await sources.find_file(source_id, org_id=reader.org_id, principal=reader)
+    else:
+        original = await sources.find_file(source_id, org_id=org_id)
     headers = _headers(original)
     if conditions.is_held(headers["ETag"]):
         return Response(status_code=304, headers=headers)
@@ -128,12 +134,12 @@ async def open_file(
     return await _part(request, original, blobs, headers, start=start, end=end, status_code=206)
 
 
-def _member_organisation(principal: Principal | None) -> UUID:
+def _require_member(principal: Principal | None) -> Principal:
     if principal is None:
         raise Unauthenticated
     if not principal.role.at_least(Role.EXPERT):
         raise Forbidden
-    return principal.org_id
+    return principal
 
 
 def _headers(original: StoredFile) -> dict[str, str]:

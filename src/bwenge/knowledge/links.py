@@ -1,8 +1,5 @@
 """Signed addresses of sources: whoever holds one may open that file until it expires."""
 
-import base64
-import hashlib
-import hmac
 import time
 from collections.abc import Callable, Collection
 from typing import Final
@@ -11,29 +8,23 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bwenge.kit.errors import Forbidden
+from bwenge.kit.signing import Signer
 from bwenge.knowledge import repository
 from bwenge.knowledge.contract import LocatorFields
 
 LIFETIME_SECONDS: Final = 3600
 
 
-class InvalidSignature(Forbidden):
-    code = "invalid_signature"
-    title = "This address is wrong or has expired"
-
-
 class SignedSourceLinks:
     """Implements `CitedSources` by HMAC-SHA256 over tenant, source and expiry."""
 
     def __init__(self, key: bytes, *, clock: Callable[[], float] = time.time) -> None:
-        self._key = key
-        self._clock = clock
+        self._signer = Signer(key, clock=clock)
 
     def source_url(self, source_id: UUID, org_id: UUID, *, locator: LocatorFields) -> str:
         """A path on this platform, with the fragment that opens the place: `#page=`, `#t=`."""
-        expires = int(self._clock()) + LIFETIME_SECONDS
-        query = urlencode({"org": str(org_id), "expires": expires, "signature": self._sign(source_id, org_id, expires)})
+        signed = self._signer.sign(_message(source_id, org_id), lifetime_seconds=LIFETIME_SECONDS)
+        query = urlencode({"org": str(org_id), "expires": signed.expires, "signature": signed.signature})
         return f"/knowledge/{source_id}/file?{query}{_fragment(locator)}"
 
     async def openable(self, session: AsyncSession, source_ids: Collection[UUID], org_id: UUID) -> frozenset[UUID]:
@@ -41,14 +32,11 @@ class SignedSourceLinks:
 
     def verify(self, source_id: UUID, *, org_id: UUID, expires: int, signature: str) -> None:
         """Raise `InvalidSignature` unless this platform signed the address and its time has not passed."""
-        expected = self._sign(source_id, org_id, expires)
-        if not hmac.compare_digest(expected.encode(), signature.encode()) or expires < self._clock():
-            raise InvalidSignature
+        self._signer.verify(_message(source_id, org_id), expires=expires, signature=signature)
 
-    def _sign(self, source_id: UUID, org_id: UUID, expires: int) -> str:
-        message = f"source\n{org_id}\n{source_id}\n{expires}".encode()
-        digest = hmac.new(self._key, message, hashlib.sha256).digest()
-        return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+def _message(source_id: UUID, org_id: UUID) -> str:
+    return f"source\n{org_id}\n{source_id}"
 
 
 def _fragment(locator: LocatorFields) -> str:

@@ -33,6 +33,7 @@ class KnowledgeSource(Timestamped, Base):
         ),
         Index("ix_knowledge_sources_org_id", "org_id", "id"),
         Index("ix_knowledge_sources_persona_id", "persona_id", "id"),
+        Index("ix_knowledge_sources_uploaded_by", "uploaded_by"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

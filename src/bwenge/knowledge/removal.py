@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from bwenge.kit.blobs import references
+from bwenge.kit.blobs.removal import remove_unneeded
 from bwenge.kit.blobs.store import BlobKey, BlobStore
 from bwenge.kit.db import Database
 from bwenge.kit.jobs.queue import enqueue
@@ -29,10 +29,4 @@ class SourceRemoval:
 
     async def remove_file(self, key: BlobKey) -> None:
         """Remove a file that nothing refers to; keep it where something does. May be repeated after a crash."""
-        async with self._database.unit_of_work(key.org_id) as session:
-            condemned = await references.condemn(session, key)
-        if not condemned:
-            return
-        await self._blobs.delete(key)
-        async with self._database.unit_of_work(key.org_id) as session:
-            await references.forget(session, key)
+        await remove_unneeded(self._database, self._blobs, key)

@@ -81,12 +81,12 @@ async def find_by_content(
 
 
 async def list_sources(
-    session: AsyncSession, *, org_id: UUID, persona_id: UUID | None, status: str | None, page: PageRequest
+    session: AsyncSession, *, org_id: UUID, persona_ids: Collection[UUID] | None, status: str | None, page: PageRequest
 ) -> Sequence[KnowledgeSource]:
-    """Newest first; one row more than the page holds, where there are more."""
+    """Of these personas, or of all; newest first; one row more than the page holds, where there are more."""
     query = select(KnowledgeSource).where(KnowledgeSource.org_id == org_id, KnowledgeSource.deleted_at.is_(None))
-    if persona_id is not None:
-        query = query.where(KnowledgeSource.persona_id == persona_id)
+    if persona_ids is not None:
+        query = query.where(KnowledgeSource.persona_id.in_(persona_ids))
     if status is not None:
         query = query.where(KnowledgeSource.status == status)
     if page.after is not None:

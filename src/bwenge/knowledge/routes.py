@@ -1,3 +1,4 @@
+import json
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -5,9 +6,12 @@ from fastapi import APIRouter, Depends, Query, Request, Response, status
 from pydantic import TypeAdapter, ValidationError
 
 from bwenge.kit.errors import Invalid
-from bwenge.kit.http.dependencies import TenantSession, provided
+from bwenge.kit.http.dependencies import ActivePrincipal, TenantSession, provided
+from bwenge.kit.http.idempotency import CurrentKey
 from bwenge.kit.http.problems import problems
-from bwenge.kit.http.security import CurrentPrincipal, at_least
+from bwenge.kit.http.rates import limited
+from bwenge.kit.http.security import CurrentPrincipal, members
+from bwenge.kit.idempotency.once import Once
 from bwenge.kit.identity import Role
 from bwenge.kit.pagination import CurrentPage, Page, cut_page
 from bwenge.knowledge.contract import SearchQuery
@@ -28,7 +32,6 @@ router = APIRouter(prefix="/knowledge", tags=["knowledge"])
 
 Sources = Annotated[SourceService, Depends(provided(SourceService))]
 Search = Annotated[HybridSearch, Depends(provided(HybridSearch))]
-expert_only: Final = [at_least(Role.EXPERT)]
 
 _UPLOAD_FORM: Final[dict[str, Any]] = {
     "requestBody": {
@@ -54,14 +57,16 @@ _persona_id: Final = TypeAdapter(UUID)
 @router.post(
     "/upload",
     status_code=status.HTTP_202_ACCEPTED,
-    dependencies=expert_only,
+    dependencies=[members(Role.EXPERT), limited("knowledge.upload", "10/minute")],
     openapi_extra=_UPLOAD_FORM,
     responses={
         200: {"model": UploadAccepted, "description": "This content was there already"},
-        **problems(401, 403, 404, 413, 415, 422, 503),
+        **problems(401, 402, 403, 404, 409, 413, 415, 422, 503, 429),
     },
 )
-async def upload(request: Request, response: Response, principal: CurrentPrincipal, sources: Sources) -> UploadAccepted:
+async def upload(
+    request: Request, response: Response, principal: ActivePrincipal, sources: Sources, key: CurrentKey
+) -> UploadAccepted:
     """Send a document to be read and indexed; its type is told by its content."""
     length = request.headers.get("content-length", "")
     async with receive_upload(
@@ -70,10 +75,9 @@ async def upload(request: Request, response: Response, principal: CurrentPrincip
         content_length=int(length) if length.isdecimal() else None,
         spool=request.app.state.spool,
     ) as form:
-        outcome = await sources.upload(principal, _persona_of(form), form.file, title=_title_of(form))
-    if outcome.duplicate:
-        response.status_code = status.HTTP_200_OK
-    return _accepted(outcome)
+        once: Once[Upload] = await key.once(lambda outcome: _accepted(outcome, response), content=_content_of(form))
+        outcome = await sources.upload(principal, _persona_of(form), form.file, title=_title_of(form), once=once)
+    return _accepted(outcome, response)
 
 
 def _persona_of(form: UploadForm) -> UUID:
@@ -92,8 +96,15 @@ def _title_of(form: UploadForm) -> str | None:
     return title or None
 
 
-def _accepted(outcome: Upload) -> UploadAccepted:
+def _content_of(form: UploadForm) -> bytes:
+    """What makes another upload of it: the file's content, whatever its name, and the other fields."""
+    return json.dumps([form.file.sha256, sorted(form.fields.items())]).encode()
+
+
+def _accepted(outcome: Upload, response: Response) -> UploadAccepted:
     source = outcome.source
+    if outcome.duplicate:
+        response.status_code = status.HTTP_200_OK
     return UploadAccepted(
         upload_id=source.id,
         source_id=source.id,
@@ -103,7 +114,11 @@ def _accepted(outcome: Upload) -> UploadAccepted:
     )
 
 
-@router.get("/sources", dependencies=expert_only, responses=problems(401, 403, 404, 422))
+@router.get(
+    "/sources",
+    dependencies=[members(Role.EXPERT), limited("knowledge.sources", "100/minute")],
+    responses=problems(401, 403, 404, 422, 429),
+)
 async def list_sources(
     session: TenantSession,
     principal: CurrentPrincipal,
@@ -122,7 +137,11 @@ async def list_sources(
     )
 
 
-@router.get("/{source_id}/status", dependencies=expert_only, responses=problems(401, 403, 404))
+@router.get(
+    "/{source_id}/status",
+    dependencies=[members(Role.EXPERT), limited("knowledge.status", "100/minute")],
+    responses=problems(401, 403, 404, 429),
+)
 async def source_status(
     session: TenantSession, principal: CurrentPrincipal, sources: Sources, source_id: UUID
 ) -> SourceStatus:
@@ -132,7 +151,7 @@ async def source_status(
     return SourceStatus.of(source, queue_position=positions.get(source.id))
 
 
-@router.get("/{source_id}/chunks", dependencies=expert_only, responses=problems(401, 403, 404, 422))
+@router.get("/{source_id}/chunks", dependencies=[members(Role.EXPERT)], responses=problems(401, 403, 404, 422, 429))
 async def list_chunks(
     session: TenantSession, principal: CurrentPrincipal, sources: Sources, page: CurrentPage, source_id: UUID
 ) -> Page[ChunkItem]:
@@ -145,16 +164,20 @@ async def list_chunks(
 @router.delete(
     "/{source_id}",
     status_code=status.HTTP_204_NO_CONTENT,
-    dependencies=expert_only,
-    responses=problems(401, 403, 404),
+    dependencies=[members(Role.EXPERT), limited("knowledge.delete", "20/minute")],
+    responses=problems(401, 403, 404, 429),
 )
 async def delete_source(session: TenantSession, principal: CurrentPrincipal, sources: Sources, source_id: UUID) -> None:
     """Delete a document; nothing cites it from this moment on."""
     await sources.delete(session, principal, source_id)
 
 
-@router.post("/search", dependencies=expert_only, responses=problems(401, 403, 404, 422))
-async def search(principal: CurrentPrincipal, sources: Sources, searcher: Search, body: SearchRequest) -> SearchResults:
+@router.post(
+    "/search",
+    dependencies=[members(Role.EXPERT), limited("knowledge.search", "60/minute")],
+    responses=problems(401, 403, 404, 422, 429),
+)
+async def search(principal: ActivePrincipal, sources: Sources, searcher: Search, body: SearchRequest) -> SearchResults:
     """The passages that answer a question best, with both sides' scores."""
     await sources.require_searchable(principal, body.persona_id)
     result = await searcher.search(

@@ -17,6 +17,7 @@ from bwenge.kit.blobs.references import BlobBusy
 from bwenge.kit.blobs.store import BlobKey, BlobStore
 from bwenge.kit.db import Database
 from bwenge.kit.errors import NotFound
+from bwenge.kit.idempotency.once import EVERY_TIME, Once
 from bwenge.kit.identity import Principal, Role
 from bwenge.kit.ids import new_id
 from bwenge.kit.jobs.queue import enqueue
@@ -26,6 +27,7 @@ from bwenge.knowledge.contract import PersonaAccess
 from bwenge.knowledge.errors import SourceNotFound, StorageFull
 from bwenge.knowledge.models import KnowledgeChunk, KnowledgeSource
 from bwenge.knowledge.sniffing import sniff
+from bwenge.payments.contract import QuotaKind, Quotas
 
 _log = structlog.get_logger(__name__)
 
@@ -65,14 +67,29 @@ class Upload:
 
 
 class SourceService:
-    def __init__(self, database: Database, blobs: BlobStore, *, personas: PersonaAccess, events: EventRecorder) -> None:
+    def __init__(
+        self,
+        database: Database,
+        blobs: BlobStore,
+        *,
+        personas: PersonaAccess,
+        events: EventRecorder,
+        quotas: Quotas,
+    ) -> None:
         self._database = database
         self._blobs = blobs
         self._personas = personas
         self._events = events
+        self._quotas = quotas
 
     async def upload(
-        self, principal: Principal, persona_id: UUID, received: ReceivedFile, *, title: str | None
+        self,
+        principal: Principal,
+        persona_id: UUID,
+        received: ReceivedFile,
+        *,
+        title: str | None,
+        once: Once[Upload] = EVERY_TIME,
     ) -> Upload:
         """Store the file and ask for its indexing; the same content for the same persona is the existing source.
 
@@ -83,18 +100,23 @@ class SourceService:
             UnsupportedMedia: by content, whatever the name says.
             BlobBusy: the same file is being removed at this moment.
             StorageUnavailable: the store does not take it.
+            QuotaExhausted: the plan has no storage left for it.
         """
         async with self._database.unit_of_work(principal.org_id) as session:
+            await once.claim(session)
             await self._personas.require(session, principal, persona_id, write=True)
             existing = await self._same_content(session, principal.org_id, persona_id, received)
+            if existing is not None and existing.status != "failed":
+                return await _kept(session, once, Upload(existing, duplicate=True))
+            if existing is None:
+                # Before the file takes room in the store; what decides is the reservation beside the source's row.
+                await self._quotas.require_room(session, principal.org_id, kind=QuotaKind.STORAGE, amount=received.size)
         if existing is None:
             source = await self._describe(principal, persona_id, received, title=title)
             await self._store(source, received)
-            return await self._begin(principal, source, received)
-        if existing.status != "failed":
-            return Upload(existing, duplicate=True)
+            return await self._begin(principal, source, received, once=once)
         await self._store(existing, received)
-        return await self._begin_anew(principal, existing)
+        return await self._begin_anew(principal, existing, once=once)
 
     async def _store(self, source: KnowledgeSource, received: ReceivedFile) -> None:
         """Put the file into the store, under a lease that the source is to turn into a reference."""
@@ -106,31 +128,39 @@ class SourceService:
             raise BlobBusy(retry_after=1)
         await self._blobs.put(key, received.path)
 
-    async def _begin(self, principal: Principal, source: KnowledgeSource, received: ReceivedFile) -> Upload:
+    async def _begin(
+        self, principal: Principal, source: KnowledgeSource, received: ReceivedFile, *, once: Once[Upload]
+    ) -> Upload:
         try:
             async with self._database.unit_of_work(source.org_id) as session:
+                await once.claim(session)
                 await repository.add_source(session, source)
                 await self._ask_for_ingestion(session, principal, source)
+                return await _kept(session, once, Upload(source, duplicate=False))
         except IntegrityError:
-            return await self._lost_race(principal, source.persona_id, received, lease_of=source.id)
-        return Upload(source, duplicate=False)
+            return await self._lost_race(principal, source, received, once=once)
 
-    async def _begin_anew(self, principal: Principal, failed: KnowledgeSource) -> Upload:
+    async def _begin_anew(self, principal: Principal, failed: KnowledgeSource, *, once: Once[Upload]) -> Upload:
         async with self._database.unit_of_work(failed.org_id) as session:
+            await once.claim(session)
             source = await repository.find_source(session, failed.id, org_id=failed.org_id, lock=True)
             if source is None:
                 raise BlobBusy(retry_after=1)  # It was deleted meanwhile, and its file goes with it.
             if source.status != "failed":
-                return Upload(source, duplicate=True)  # A twin of this upload was quicker.
+                # A twin of this upload was quicker.
+                return await _kept(session, once, Upload(source, duplicate=True))
             source.status, source.stage, source.progress, source.attempts = "pending", "queued", 0.0, 0
             source.error_code = source.error_message = None
             await self._ask_for_ingestion(session, principal, source)
-            return Upload(source, duplicate=False)
+            return await _kept(session, once, Upload(source, duplicate=False))
 
     async def _ask_for_ingestion(self, session: AsyncSession, principal: Principal, source: KnowledgeSource) -> None:
         await references.refer(session, _key_of(source), owner_id=source.id)
         await enqueue(session, jobs.ingest(source.id, org_id=source.org_id))
         await self._events.record(session, _event("source_uploaded", principal, source))
+        await self._quotas.reserve(
+            session, source.org_id, kind=QuotaKind.STORAGE, amount=source.file_size, act_id=source.id
+        )
 
     async def _describe(
         self, principal: Principal, persona_id: UUID, received: ReceivedFile, *, title: str | None
@@ -149,17 +179,18 @@ class SourceService:
         )
 
     async def _lost_race(
-        self, principal: Principal, persona_id: UUID, received: ReceivedFile, *, lease_of: UUID
+        self, principal: Principal, source: KnowledgeSource, received: ReceivedFile, *, once: Once[Upload]
     ) -> Upload:
         """A twin of this upload was quicker, or the persona went away meanwhile."""
-        org_id = principal.org_id
+        org_id, persona_id = source.org_id, source.persona_id
         async with self._database.unit_of_work(org_id) as session:
-            await references.drop_reference(session, BlobKey(org_id, received.sha256), owner_id=lease_of)
+            await once.claim(session)
+            await references.drop_reference(session, _key_of(source), owner_id=source.id)
             await self._personas.require(session, principal, persona_id, write=True)
             existing = await self._same_content(session, org_id, persona_id, received)
-        if existing is None:
-            raise SourceNotFound
-        return Upload(existing, duplicate=True)
+            if existing is not None:
+                return await _kept(session, once, Upload(existing, duplicate=True))
+        raise SourceNotFound
 
     async def _same_content(
         self, session: AsyncSession, org_id: UUID, persona_id: UUID, received: ReceivedFile
@@ -167,7 +198,7 @@ class SourceService:
         return await repository.find_by_content(session, org_id=org_id, persona_id=persona_id, sha256=received.sha256)
 
     async def get(self, session: AsyncSession, principal: Principal, source_id: UUID) -> KnowledgeSource:
-        return await self._find(session, source_id, org_id=principal.org_id)
+        return await self._find_usable(session, principal, source_id)
 
     async def queue_positions(
         self, session: AsyncSession, principal: Principal, sources: Iterable[KnowledgeSource]
@@ -190,13 +221,17 @@ class SourceService:
         if persona_id is not None:
             await self._personas.require(session, principal, persona_id, write=False)
         return await repository.list_sources(
-            session, org_id=principal.org_id, persona_id=persona_id, status=status, page=page
+            session,
+            org_id=principal.org_id,
+            persona_ids=principal.confined_to if persona_id is None else {persona_id},
+            status=status,
+            page=page,
         )
 
     async def list_chunks(
         self, session: AsyncSession, principal: Principal, source_id: UUID, *, page: PageRequest
     ) -> Sequence[KnowledgeChunk]:
-        source = await self._find(session, source_id, org_id=principal.org_id)
+        source = await self._find_usable(session, principal, source_id)
         return await repository.list_chunks(session, source.id, org_id=principal.org_id, page=page)
 
     async def require_searchable(self, principal: Principal, persona_id: UUID) -> None:
@@ -206,7 +241,7 @@ class SourceService:
 
     async def delete(self, session: AsyncSession, principal: Principal, source_id: UUID) -> None:
         """Hide the source from this transaction's commit on; a job removes what it left."""
-        source = await self._find(session, source_id, org_id=principal.org_id, lock=True)
+        source = await self._find_usable(session, principal, source_id, lock=True)
         try:
             await self._personas.require(session, principal, source.persona_id, write=True)
         except NotFound:
@@ -218,11 +253,13 @@ class SourceService:
         await references.drop_reference(session, key, owner_id=source.id)
         await enqueue(session, jobs.purge(source.id, key))
         await self._events.record(session, _event("source_deleted", principal, source))
+        await self._quotas.release(session, source.org_id, kind=QuotaKind.STORAGE, act_id=source.id)
 
-    async def find_file(self, source_id: UUID, *, org_id: UUID) -> StoredFile:
-        """The original that a signed address or a member asks for."""
+    async def find_file(self, source_id: UUID, *, org_id: UUID, principal: Principal | None = None) -> StoredFile:
+        """The original that a member asks for or, without `principal`, a signed address."""
         async with self._database.unit_of_work(org_id) as session:
             source = await self._find(session, source_id, org_id=org_id)
+        _require_usable(source, principal)
         return StoredFile(
             key=_key_of(source),
             name=source.file_name,
@@ -245,6 +282,13 @@ class SourceService:
         source.status, source.stage = "failed", "done"
         source.error_code, source.error_message = error_code, message
 
+    async def _find_usable(
+        self, session: AsyncSession, principal: Principal, source_id: UUID, *, lock: bool = False
+    ) -> KnowledgeSource:
+        source = await self._find(session, source_id, org_id=principal.org_id, lock=lock)
+        _require_usable(source, principal)
+        return source
+
     async def _find(
         self, session: AsyncSession, source_id: UUID, *, org_id: UUID, lock: bool = False
     ) -> KnowledgeSource:
@@ -252,6 +296,17 @@ class SourceService:
         if source is None:
             raise SourceNotFound
         return source
+
+
+async def _kept(session: AsyncSession, once: Once[Upload], upload: Upload) -> Upload:
+    await once.keep(session, upload)
+    return upload
+
+
+def _require_usable(source: KnowledgeSource, principal: Principal | None) -> None:
+    """The material of a persona that an API key is not confined to is as unknown to it."""
+    if principal is not None and not principal.may_use(source.persona_id):
+        raise SourceNotFound
 
 
 def _key_of(source: KnowledgeSource) -> BlobKey:

@@ -18,6 +18,7 @@ from bwenge.knowledge.removal import SourceRemoval
 from bwenge.knowledge.search import HybridSearch
 from bwenge.knowledge.service import SourceService
 from bwenge.knowledge.tasks import job_kinds
+from bwenge.payments.contract import Quotas
 from bwenge.providers.embedding.base import Embedder
 
 
@@ -44,10 +45,11 @@ def build(
     *,
     personas: PersonaAccess,
     events: EventRecorder,
+    quotas: Quotas,
     link_key: bytes,
     work_dir: Path,
 ) -> KnowledgeFeature:
-    sources = SourceService(database, blobs, personas=personas, events=events)
+    sources = SourceService(database, blobs, personas=personas, events=events, quotas=quotas)
     ingestion = SourceIngestion(database, blobs, embedder, work_dir=work_dir, limits=ExtractionLimits())
     removal = SourceRemoval(database, blobs)
     return KnowledgeFeature(

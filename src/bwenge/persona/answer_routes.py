@@ -12,9 +12,10 @@ from fastapi import APIRouter, Depends, Header
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from bwenge.kit.errors import BwengeError, Unavailable
-from bwenge.kit.http.dependencies import provided
+from bwenge.kit.http.dependencies import ActivePrincipal, provided
 from bwenge.kit.http.problems import problems
-from bwenge.kit.http.security import CurrentPrincipal
+from bwenge.kit.http.rates import limited
+from bwenge.kit.http.security import members
 from bwenge.kit.identity import Principal
 from bwenge.kit.ids import new_id
 from bwenge.persona.answer_schemas import Answer, RespondRequest
@@ -46,9 +47,14 @@ _STREAM_DOCS: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-@router.post("/respond", response_model=Answer, responses=_STREAM_DOCS | problems(401, 404, 413, 422, 503))
+@router.post(
+    "/respond",
+    response_model=Answer,
+    dependencies=[members(), limited("ai.respond", "60/minute")],
+    responses=_STREAM_DOCS | problems(401, 402, 404, 413, 422, 429, 503),
+)
 async def respond(
-    principal: CurrentPrincipal,
+    principal: ActivePrincipal,
     answers: Answers,
     body: RespondRequest,
     accept: Annotated[str, Header()] = "*/*",

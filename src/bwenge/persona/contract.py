@@ -1,12 +1,13 @@
 """What other features may ask of personas: who they are, and a reply as a stream."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from bwenge.kit.identity import Principal
 from bwenge.knowledge.contract import LocatorFields
 
 AnimationHint = Literal[
@@ -132,6 +133,14 @@ class PersonaCard:
 
 
 class Personas(Protocol):
-    """Personas of the session's tenant. Raises `PersonaNotFound` for an unknown or deleted one."""
+    """An organisation's personas, as far as who asks may know of them."""
 
-    async def card(self, session: AsyncSession, persona_id: UUID) -> PersonaCard: ...
+    async def card(self, session: AsyncSession, principal: Principal, persona_id: UUID) -> PersonaCard:
+        """Raises `PersonaNotFound` for a persona that is unknown, deleted, or kept from the principal."""
+        ...
+
+    async def names(
+        self, session: AsyncSession, principal: Principal, persona_ids: Collection[UUID]
+    ) -> Mapping[UUID, str]:
+        """Those of the personas that `card` finds, by their names."""
+        ...

@@ -10,6 +10,8 @@ from bwenge.kit.db import Base, Timestamped
 
 
 class Persona(Timestamped, Base):
+    """Whom learners talk to, with the manner and the rules that its teacher gave it."""
+
     __tablename__ = "personas"
     __table_args__ = (
         Index("ix_personas_org_id", "org_id", "id"),

@@ -1,6 +1,6 @@
 """Every query on personas. A deleted persona's row stays and is found by none of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from sqlalchemy import select
@@ -21,19 +21,47 @@ async def find(session: AsyncSession, persona_id: UUID, *, org_id: UUID, lock: b
     return await session.scalar(query.with_for_update(key_share=True) if lock else query)
 
 
-async def find_in_tenant(session: AsyncSession, persona_id: UUID) -> Persona | None:
-    """In the tenant that the transaction named: row-level security shows no other one's personas."""
-    return await session.scalar(select(Persona).where(Persona.id == persona_id, Persona.deleted_at.is_(None)))
+async def keep_in_tenant(session: AsyncSession, persona_id: UUID) -> bool:
+    """Whether it is there; then nobody deletes it until the transaction ends.
+
+    In the tenant that the transaction named: row-level security shows no other one's personas.
+    """
+    query = select(Persona.id).where(Persona.id == persona_id, Persona.deleted_at.is_(None))
+    return await session.scalar(query.with_for_update(read=True)) is not None
 
 
-async def list_page(session: AsyncSession, *, org_id: UUID, page: PageRequest, active_only: bool) -> Sequence[Persona]:
+async def existing_in_tenant(session: AsyncSession, persona_ids: Collection[UUID]) -> frozenset[UUID]:
+    query = select(Persona.id).where(Persona.id.in_(persona_ids), Persona.deleted_at.is_(None))
+    return frozenset(await session.scalars(query))
+
+
+async def list_page(
+    session: AsyncSession,
+    *,
+    org_id: UUID,
+    page: PageRequest,
+    active_only: bool,
+    hidden: Collection[UUID],
+    among: Collection[UUID] | None,
+) -> Sequence[Persona]:
     """Newest first; one row more than the page holds, where there are more."""
     query = select(Persona).where(Persona.org_id == org_id, Persona.deleted_at.is_(None))
     if active_only:
         query = query.where(Persona.is_active)
+    if hidden:
+        query = query.where(Persona.id.not_in(hidden))
+    if among is not None:
+        query = query.where(Persona.id.in_(among))
     if page.after is not None:
         query = query.where(Persona.id < page.after)
     return (await session.scalars(query.order_by(Persona.id.desc()).limit(page.limit + 1))).all()
+
+
+async def names(session: AsyncSession, persona_ids: Collection[UUID], *, org_id: UUID) -> dict[UUID, str]:
+    query = select(Persona.id, Persona.name).where(
+        Persona.id.in_(persona_ids), Persona.org_id == org_id, Persona.deleted_at.is_(None)
+    )
+    return {found.id: found.name for found in await session.execute(query)}
 
 
 async def write(session: AsyncSession, persona: Persona) -> None:

@@ -4,8 +4,10 @@ from uuid import UUID
 from fastapi import APIRouter, Depends
 
 from bwenge.kit.http.dependencies import TenantSession, provided
+from bwenge.kit.http.idempotency import OnceInSession
 from bwenge.kit.http.problems import problems
-from bwenge.kit.http.security import CurrentPrincipal, at_least
+from bwenge.kit.http.rates import limited
+from bwenge.kit.http.security import CurrentPrincipal, members
 from bwenge.kit.identity import Role
 from bwenge.kit.pagination import CurrentPage, Page, cut_page
 from bwenge.persona.schemas import (
@@ -20,29 +22,30 @@ from bwenge.persona.service import PersonaService, shown_to
 router = APIRouter(prefix="/personas", tags=["personas"])
 
 Service = Annotated[PersonaService, Depends(provided(PersonaService))]
-expert_only: Final = [at_least(Role.EXPERT)]
+write: Final = [members(Role.EXPERT), limited("personas.write", "20/minute")]
+read: Final = [members(), limited("personas.read", "100/minute")]
 
 
 @router.post(
-    "", operation_id="createPersona", status_code=201, dependencies=expert_only, responses=problems(401, 403, 422)
+    "", operation_id="createPersona", status_code=201, dependencies=write, responses=problems(401, 403, 409, 422, 429)
 )
 async def create_persona(
-    body: PersonaBody, principal: CurrentPrincipal, session: TenantSession, service: Service
+    body: PersonaBody, principal: CurrentPrincipal, session: TenantSession, service: Service, once: OnceInSession
 ) -> PersonaResponse:
     """Make a persona, owned by who makes it."""
-    return PersonaResponse.model_validate(await service.create(session, principal, body))
+    return await once.keep(PersonaResponse.model_validate(await service.create(session, principal, body)))
 
 
-@router.get("", operation_id="listPersonas", responses=problems(401, 422))
+@router.get("", operation_id="listPersonas", dependencies=read, responses=problems(401, 422, 429))
 async def list_personas(
     principal: CurrentPrincipal, session: TenantSession, service: Service, page: CurrentPage
 ) -> Page[PersonaResponse | LearnerPersonaResponse]:
-    """The organisation's personas, newest first; learners see the active ones, without their instructions."""
+    """The organisation's personas, newest first; learners see the active ones of their groups and of none."""
     kept, cursor = cut_page(await service.list_page(session, principal, page), page.limit)
     return Page(items=[shown_to(principal, persona) for persona in kept], next_cursor=cursor)
 
 
-@router.get("/{persona_id}", operation_id="getPersona", responses=problems(401, 404))
+@router.get("/{persona_id}", operation_id="getPersona", dependencies=read, responses=problems(401, 404, 429))
 async def get_persona(
     persona_id: UUID, principal: CurrentPrincipal, session: TenantSession, service: Service
 ) -> PersonaResponse | LearnerPersonaResponse:
@@ -53,8 +56,8 @@ async def get_persona(
 @router.put(
     "/{persona_id}",
     operation_id="replacePersona",
-    dependencies=expert_only,
-    responses=problems(401, 403, 404, 409, 422),
+    dependencies=write,
+    responses=problems(401, 403, 404, 409, 422, 429),
 )
 async def replace_persona(
     persona_id: UUID, body: PersonaReplacement, principal: CurrentPrincipal, session: TenantSession, service: Service
@@ -68,8 +71,8 @@ async def replace_persona(
     "/{persona_id}",
     operation_id="deletePersona",
     status_code=204,
-    dependencies=expert_only,
-    responses=problems(401, 403, 404),
+    dependencies=write,
+    responses=problems(401, 403, 404, 429),
 )
 async def delete_persona(
     persona_id: UUID, principal: CurrentPrincipal, session: TenantSession, service: Service
@@ -81,8 +84,8 @@ async def delete_persona(
 @router.post(
     "/{persona_id}/settings",
     operation_id="mergePersonaSettings",
-    dependencies=expert_only,
-    responses=problems(401, 403, 404, 422),
+    dependencies=[members(Role.EXPERT), limited("personas.settings", "20/minute")],
+    responses=problems(401, 403, 404, 422, 429),
 )
 async def merge_persona_settings(
     persona_id: UUID, body: PersonaSettings, principal: CurrentPrincipal, session: TenantSession, service: Service

@@ -1,12 +1,13 @@
-"""Personas: made by experts, changed by their owner or an administrator, seen by everyone in the organisation."""
+"""Personas: made by experts, changed by their owner or an administrator, seen by learners as their groups say."""
 
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bwenge.auth.contract import Members
+from bwenge.auth.contract import Classes, Members
 from bwenge.kit.db import Database
 from bwenge.kit.identity import Principal, Role
 from bwenge.kit.ids import new_id
@@ -30,12 +31,14 @@ _FIRST_VERSION: Final = 1
 class PersonaService:
     """Implements `persona.contract.Personas`, `persona.profile.PersonaSource` and `knowledge.contract.PersonaAccess`.
 
-    Every write asks `members` first, since a token outlives a deactivation.
+    Every write asks `members` first, since a token outlives a deactivation. What `classes` keeps from a learner, and
+    what an API key is not confined to, is as unknown to them.
     """
 
-    def __init__(self, database: Database, *, members: Members) -> None:
+    def __init__(self, database: Database, *, members: Members, classes: Classes) -> None:
         self._database = database
         self._members = members
+        self._classes = classes
 
     async def create(self, session: AsyncSession, principal: Principal, body: PersonaBody) -> Persona:
         await self._members.require_active(session, principal)
@@ -51,15 +54,20 @@ class PersonaService:
 
     async def get(self, session: AsyncSession, principal: Principal, persona_id: UUID) -> Persona:
         """Raises `PersonaNotFound`, for learners also when the persona is inactive."""
-        persona = await repository.find(session, persona_id, org_id=principal.org_id)
-        if persona is None or not (persona.is_active or _teaches(principal)):
+        persona = await self._find(session, principal, persona_id)
+        if not (persona.is_active or _teaches(principal)):
             raise PersonaNotFound
         return persona
 
     async def list_page(self, session: AsyncSession, principal: Principal, page: PageRequest) -> list[Persona]:
         """Newest first, one more than the page holds where there are more; learners see active ones only."""
         rows = await repository.list_page(
-            session, org_id=principal.org_id, page=page, active_only=not _teaches(principal)
+            session,
+            org_id=principal.org_id,
+            page=page,
+            active_only=not _teaches(principal),
+            hidden=await self._classes.hidden_personas(session, principal),
+            among=principal.confined_to,
         )
         return list(rows)
 
@@ -90,6 +98,7 @@ class PersonaService:
         persona = await self._lock_for_writing(session, principal, persona_id)
         persona.deleted_at = datetime.now(UTC)
         await repository.write(session, persona)
+        await self._classes.forget_persona(session, persona.id, org_id=persona.org_id)
 
     async def require(self, session: AsyncSession, principal: Principal, persona_id: UUID, *, write: bool) -> None:
         persona = await self.get(session, principal, persona_id)
@@ -97,13 +106,18 @@ class PersonaService:
             await self._members.require_active(session, principal)
             _require_writer(persona, principal)
 
-    async def card(self, session: AsyncSession, persona_id: UUID) -> PersonaCard:
-        persona = await repository.find_in_tenant(session, persona_id)
-        if persona is None:
-            raise PersonaNotFound
+    async def card(self, session: AsyncSession, principal: Principal, persona_id: UUID) -> PersonaCard:
+        persona = await self._find(session, principal, persona_id)
         return PersonaCard(
             persona_id=persona.id, name=persona.name, is_active=persona.is_active, settings=persona.settings
         )
+
+    async def names(
+        self, session: AsyncSession, principal: Principal, persona_ids: Collection[UUID]
+    ) -> Mapping[UUID, str]:
+        usable = {persona_id for persona_id in persona_ids if principal.may_use(persona_id)}
+        seen = usable - await self._classes.hidden_personas(session, principal, among=usable)
+        return await repository.names(session, seen, org_id=principal.org_id)
 
     async def load(self, org_id: UUID, persona_id: UUID) -> PersonaProfile:
         """Raises `PersonaNotFound` for an unknown, foreign, deleted or inactive persona."""
@@ -123,10 +137,18 @@ class PersonaService:
 
     async def _lock_for_writing(self, session: AsyncSession, principal: Principal, persona_id: UUID) -> Persona:
         await self._members.require_active(session, principal)
-        persona = await repository.find(session, persona_id, org_id=principal.org_id, lock=True)
-        if persona is None:
-            raise PersonaNotFound
+        persona = await self._find(session, principal, persona_id, lock=True)
         _require_writer(persona, principal)
+        return persona
+
+    async def _find(
+        self, session: AsyncSession, principal: Principal, persona_id: UUID, *, lock: bool = False
+    ) -> Persona:
+        persona = await repository.find(session, persona_id, org_id=principal.org_id, lock=lock)
+        if persona is None or not principal.may_use(persona_id):
+            raise PersonaNotFound
+        if await self._classes.hidden_personas(session, principal, among={persona_id}):
+            raise PersonaNotFound
         return persona
 
 
