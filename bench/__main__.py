@@ -9,7 +9,7 @@ import platform
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bench import embedding, first_token, ingestion, memory, search
+from bench import embedding, first_token, ingestion, logins, memory, search
 from bwenge.kit.telemetry import configure_logging
 
 Tables = Mapping[str, Mapping[str, Any]]
@@ -34,6 +34,10 @@ def _first_token(*, scale: bool) -> Tables:
     }
 
 
+def _logins(*, scale: bool) -> Tables:
+    return {"Reading beside 8 logins at once: python -m bench.logins": logins.run(reads=1000 if scale else 300)}
+
+
 def _search(*, scale: bool) -> Tables:
     results = search.run(chunks=100_000, personas=50, questions=500) if scale else search.run()
     return {f"Search, {name}: python -m bench.search": row for name, row in results.items()}
@@ -44,6 +48,7 @@ BENCHES: Mapping[str, Callable[..., Tables]] = {
     "memory": _memory,
     "ingestion": _ingestion,
     "first_token": _first_token,
+    "logins": _logins,
     "search": _search,
 }
 

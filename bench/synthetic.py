@@ -40,7 +40,7 @@ _COMMON, _OF_SOURCE, _OF_SECTION = 0.08, 0.36, 0.14
 _OF_CHUNK: Final = 0.25
 _QUESTION_COSINE: Final = 0.6
 
-_PASSWORDS: Final = RolePasswords(app="bench-app", platform="bench-platform")
+_PASSWORDS: Final = RolePasswords(app="bench-app", platform="bench-platform", steward="bench-steward")
 _HNSW: Final = "ix_chunk_vectors_embedding"
 _BUILD_MEMORY: Final = "512MB"
 
@@ -87,7 +87,12 @@ def migrated_server() -> Iterator[URL]:
 
 
 def role_urls(admin_url: URL) -> DatabaseURLs:
-    return DatabaseURLs.for_roles(admin_url, app_password=_PASSWORDS.app, platform_password=_PASSWORDS.platform)
+    return DatabaseURLs.for_roles(
+        admin_url,
+        app_password=_PASSWORDS.app,
+        platform_password=_PASSWORDS.platform,
+        steward_password=_PASSWORDS.steward,
+    )
 
 
 def load(admin_url: URL, shapes: Sequence[Shape], *, questions: int, seed: int = 7) -> list[Material]:

@@ -151,7 +151,9 @@ def _web_config(settings: Settings, app: Any) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        # Who forwards may say for whom: nobody, unless the operator names the proxies in front.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
         http=BoundedHTTPProtocol,
         ws=ImpatientWebSocketProtocol,
         ws_max_size=64 * 1024 + 1,

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from fastapi import APIRouter
 
@@ -12,20 +13,38 @@ from bwenge.analytics.service import EventLog
 from bwenge.apps.resources import Resources
 from bwenge.apps.secrets import Secrets
 from bwenge.apps.settings import Settings
+from bwenge.apps.signing_keys import KeySet, SigningKeys
+from bwenge.auth import custody_wiring
 from bwenge.auth import wiring as auth_wiring
+from bwenge.auth.audit import AuditTrail
+from bwenge.auth.contract import AuditLog, SeatPolicy
+from bwenge.auth.custody_wiring import CustodyFeature
+from bwenge.auth.membership_wiring import Neighbours
+from bwenge.auth.settings import AuthSettings
+from bwenge.auth.tenants import TenantDirectory
 from bwenge.auth.wiring import AuthFeature
 from bwenge.chat import wiring as chat_wiring
-from bwenge.chat.wiring import ChatFeature
+from bwenge.chat.erasure import ConversationErasure
+from bwenge.chat.wiring import ChatFeature, Reading
 from bwenge.kit.http.system import ReadinessCheck
+from bwenge.kit.idempotency.answers import KeptAnswers
 from bwenge.kit.identity import TokenVerifier
 from bwenge.kit.jobs.runner import JobRunner
+from bwenge.kit.ratelimit import RateLimiter
 from bwenge.knowledge import wiring as knowledge_wiring
 from bwenge.knowledge.wiring import KnowledgeFeature
+from bwenge.migrations.retention import tenant_catalogue
+from bwenge.payments import wiring as payments_wiring
+from bwenge.payments.wiring import PaymentsFeature
 from bwenge.persona import answer_routes
 from bwenge.persona import wiring as persona_wiring
 from bwenge.persona.answers import AnswerService
+from bwenge.persona.directory import StoredPersonas
 from bwenge.persona.replies import PersonaReplies
 from bwenge.persona.wiring import PersonaFeature
+
+TOMBSTONES: Final = "erased-organisations.jsonl"
+"""Below the data directory; it outlives a database that is restored."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +52,18 @@ class Platform:
     """All features of one process, ready to be served."""
 
     resources: Resources
+    signing_keys: SigningKeys
     auth: AuthFeature
+    payments: PaymentsFeature
+    custody: CustodyFeature
     personas: PersonaFeature
     answers: AnswerService
     knowledge: KnowledgeFeature
     chat: ChatFeature
+    reading: Reading
     jobs: JobRunner
+    rate_limiter: RateLimiter
+    kept_answers: KeptAnswers
     spool: Path
     """Where uploads arrive."""
     work_dir: Path
@@ -51,7 +76,9 @@ class Platform:
     @property
     def routers(self) -> tuple[APIRouter, ...]:
         return (
-            self.auth.router,
+            *self.auth.routers,
+            self.payments.router,
+            *self.custody.routers,
             self.personas.router,
             answer_routes.router,
             *self.knowledge.routers,
@@ -62,13 +89,17 @@ class Platform:
     def provided(self) -> tuple[object, ...]:
         """What the routes ask for."""
         return (
-            self.auth.service,
-            self.auth.keys,
+            *self.auth.provided,
+            *self.payments.provided,
+            *self.custody.provided,
+            self.rate_limiter,
+            self.kept_answers,
             self.personas.service,
             self.answers,
             *self.knowledge.provided,
             self.resources.blobs,
             self.chat.service,
+            *self.reading.provided,
         )
 
     @property
@@ -80,6 +111,8 @@ class Platform:
         for folder in (self.spool, self.work_dir):
             await asyncio.to_thread(_make_empty, folder)
         await self.resources.blobs.remove_leftovers()
+        self.signing_keys.start(self.auth.keys)
+        await self.custody.erasure.replay()
         await self.chat.start()
         await self.jobs.start(alone=self.resources.is_alone)
 
@@ -90,6 +123,9 @@ class Platform:
     async def stop(self) -> None:
         await self.chat.stop()
         await self.jobs.stop()
+        await self.rate_limiter.close()
+        await self.auth.recovery.finish()
+        await self.signing_keys.stop()
 
 
 def _make_empty(folder: Path) -> None:
@@ -97,33 +133,48 @@ def _make_empty(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
+def _auth(
+    settings: Settings, secrets: Secrets, resources: Resources, *, signing_keys: KeySet, seats: SeatPolicy
+) -> AuthFeature:
+    return auth_wiring.build(
+        resources.database,
+        signing_key_pem=signing_keys.signing_key_pem,
+        other_public_keys_pem=signing_keys.others_pem,
+        settings=AuthSettings(
+            account_key=secrets.account_key,
+            public_url=settings.url,
+            other_pages=settings.other_pages,
+            refresh_grace_seconds=settings.refresh_grace_seconds,
+        ),
+        password_hash=resources.password_hash,
+        neighbours=Neighbours(
+            seats=seats,
+            mailer=resources.mailer,
+            personas=StoredPersonas(),
+            member_removed=(ConversationErasure(),),
+        ),
+    )
+
+
 def compose(settings: Settings, secrets: Secrets, resources: Resources) -> Platform:
     database = resources.database
-    work_dir = settings.data_dir / "work"
     events = EventLog()
-    auth = auth_wiring.build(
-        database,
-        signing_key_pem=secrets.signing_key_pem,
-        refresh_grace_seconds=settings.refresh_grace_seconds,
-        password_hash=resources.password_hash,
-    )
-    personas = persona_wiring.build(database, members=auth.service)
+    payments = payments_wiring.build(database, tenants=TenantDirectory(), audit=AuditTrail())
+    signing_keys = SigningKeys(secrets, settings.data_dir)
+    auth = _auth(settings, secrets, resources, signing_keys=signing_keys.present(), seats=payments.quotas)
+    custody = _custody(settings, secrets, resources, audit=auth.audit)
+    personas = persona_wiring.build(database, members=auth.service, classes=auth.classes)
     knowledge = knowledge_wiring.build(
         database,
         resources.blobs,
         resources.embedder,
         personas=personas.service,
         events=events,
+        quotas=payments.quotas,
         link_key=secrets.source_link_key,
-        work_dir=work_dir,
+        work_dir=settings.data_dir / "work",
     )
-    replies = PersonaReplies(
-        personas=personas.service,
-        search=knowledge.search,
-        links=knowledge.links,
-        embedder=resources.embedder,
-        model=resources.model,
-    )
+    replies = _replies(resources, personas, knowledge)
     chat = chat_wiring.build(
         database,
         replies=replies,
@@ -131,15 +182,62 @@ def compose(settings: Settings, secrets: Secrets, resources: Resources) -> Platf
         members=auth.service,
         events=events,
         links=knowledge.links,
+        quotas=payments.quotas,
     )
     return Platform(
         resources=resources,
+        signing_keys=signing_keys,
         auth=auth,
+        payments=payments,
+        custody=custody,
         personas=personas,
-        answers=AnswerService(database, replies, events=events),
+        answers=AnswerService(database, replies, personas=personas.service, events=events, quotas=payments.quotas),
         knowledge=knowledge,
         chat=chat,
-        jobs=JobRunner(database, knowledge.job_kinds),
+        reading=_reading(auth, personas, knowledge),
+        jobs=JobRunner(database, (*knowledge.job_kinds, *custody.job_kinds)),
+        rate_limiter=_rate_limiter(settings),
+        kept_answers=KeptAnswers(secrets.kept_answers_key),
         spool=settings.data_dir / "uploads",
-        work_dir=work_dir,
+        work_dir=settings.data_dir / "work",
+    )
+
+
+def _replies(resources: Resources, personas: PersonaFeature, knowledge: KnowledgeFeature) -> PersonaReplies:
+    return PersonaReplies(
+        personas=personas.service,
+        search=knowledge.search,
+        links=knowledge.links,
+        embedder=resources.embedder,
+        model=resources.model,
+    )
+
+
+def _reading(auth: AuthFeature, personas: PersonaFeature, knowledge: KnowledgeFeature) -> Reading:
+    return chat_wiring.build_reading(
+        personas=personas.service,
+        classes=auth.classes,
+        tenants=TenantDirectory(),
+        audit=auth.audit,
+        links=knowledge.links,
+    )
+
+
+def _rate_limiter(settings: Settings) -> RateLimiter:
+    return RateLimiter(
+        redis_url=None if settings.redis_url is None else settings.redis_url.get_secret_value(),
+        overrides=settings.rate_limit_overrides,
+        is_on=settings.rate_limits,
+    )
+
+
+def _custody(settings: Settings, secrets: Secrets, resources: Resources, *, audit: AuditLog) -> CustodyFeature:
+    return custody_wiring.build(
+        resources.database,
+        resources.blobs,
+        audit=audit,
+        catalogue=tenant_catalogue(),
+        link_key=secrets.result_link_key,
+        tombstones=settings.data_dir / TOMBSTONES,
+        work_dir=settings.data_dir / "work",
     )

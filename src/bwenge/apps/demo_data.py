@@ -22,7 +22,8 @@ from bwenge.apps.resources import Announce
 from bwenge.apps.secrets import Secrets
 from bwenge.apps.settings import Settings
 from bwenge.auth.errors import EmailTaken, UsernameTaken
-from bwenge.kit.identity import Principal, Role
+from bwenge.auth.service import caller_of
+from bwenge.kit.identity import Principal, Role, member
 from bwenge.kit.pagination import PageRequest
 from bwenge.knowledge.service import ReceivedFile
 from bwenge.persona.schemas import PersonaBody
@@ -119,7 +120,7 @@ class DemoData:
             )
         except EmailTaken:
             owner = (await auth.log_in(OWNER_EMAIL, password)).user
-        return Principal(user_id=owner.id, org_id=owner.org_id, role=Role.OWNER)
+        return member(caller_of(owner))
 
     async def _learner(self, owner: Principal, password: str) -> UUID:
         auth = self._platform.auth.service

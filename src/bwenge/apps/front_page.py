@@ -5,6 +5,8 @@ from typing import Final
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
+from bwenge.kit.http.security import anyone
+
 _PAGE: Final = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -28,7 +30,7 @@ _PAGE: Final = """<!doctype html>
 router = APIRouter()
 
 
-@router.get("/", include_in_schema=False, response_class=HTMLResponse)
+@router.get("/", include_in_schema=False, dependencies=[anyone()], response_class=HTMLResponse)
 async def front_page() -> HTMLResponse:
     policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
     return HTMLResponse(_PAGE, headers={"Content-Security-Policy": policy, "Cache-Control": "no-cache"})

@@ -1,8 +1,8 @@
 """The engine, the stores and the models that features are built on, opened from settings and closed in order."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 
 import psycopg
 from pwdlib import PasswordHash
@@ -12,9 +12,10 @@ from sqlalchemy.exc import DBAPIError
 from bwenge.apps.secrets import Secrets
 from bwenge.apps.settings import ModelServer, Settings
 from bwenge.kit.blobs.store import BlobStore
-from bwenge.kit.data_directory import DataDirectoryLock
+from bwenge.kit.data_directory import DataDirectoryInUse, DataDirectoryLock
 from bwenge.kit.db import Database, DatabaseURLs
-from bwenge.kit.embedded_postgres import EmbeddedPostgres
+from bwenge.kit.embedded_postgres import EmbeddedPostgres, running_server
+from bwenge.kit.mail import Mailer, MailServer, NoMailer, SMTPMailer
 from bwenge.migrations.runner import migrate
 from bwenge.providers.embedding.base import Embedder
 from bwenge.providers.embedding.minilm import MiniLMEmbedder
@@ -56,7 +57,7 @@ def open_server(settings: Settings, secrets: Secrets, *, announce: Announce) -> 
     """
     with DataDirectoryLock(settings.data_dir):
         if settings.database_url is not None:
-            url = _driver_url(settings.database_url.get_secret_value())
+            url = driver_url(settings.database_url.get_secret_value())
             announce("Bringing the database to the present schema")
             yield Server(url, _prepare(url, secrets))
             return
@@ -65,6 +66,31 @@ def open_server(settings: Settings, secrets: Secrets, *, announce: Announce) -> 
             announce("Bringing the database to the present schema")
             url = make_url(embedded.url)
             yield Server(url, _prepare(url, secrets), embedded)
+
+
+@contextmanager
+def join_server(settings: Settings, secrets: Secrets) -> Iterator[URL]:
+    """The server of a platform that may be running: what a command needs which only speaks to the database.
+
+    An external server and that of a running platform are taken as they are, at the schema that the platform gave them;
+    the embedded server of one that does not run is started for as long as the block runs.
+
+    Raises:
+        DataDirectoryInUse: By a platform whose server does not run (yet).
+        PostgresFailedToStart, DatabaseRefused
+    """
+    if settings.database_url is not None:
+        yield driver_url(settings.database_url.get_secret_value())
+        return
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(open_server(settings, secrets, announce=lambda _step: None)).url
+        except DataDirectoryInUse:
+            running = running_server(settings.data_dir)
+            if running is None:
+                raise
+            url = make_url(running)
+        yield url
 
 
 def _prepare(url: URL, secrets: Secrets) -> bool:
@@ -77,7 +103,7 @@ def _prepare(url: URL, secrets: Secrets) -> bool:
         raise DatabaseRefused(f"PostgreSQL refused to prepare the database: {refusal}.") from error
 
 
-def _driver_url(address: str) -> URL:
+def driver_url(address: str) -> URL:
     """Any spelling of a PostgreSQL address, for the driver in use."""
     return make_url(address).set(drivername="postgresql+psycopg")
 
@@ -92,6 +118,7 @@ class Resources:
     """No other process works on the database: it is embedded, and the data directory's lock is held."""
     password_hash: PasswordHash | None = None
     """Argon2id as RFC 9106 recommends when absent."""
+    mailer: Mailer = field(default_factory=NoMailer)
 
 
 @asynccontextmanager
@@ -100,9 +127,13 @@ async def open_resources(
 ) -> AsyncIterator[Resources]:
     async with AsyncExitStack() as stack:
         passwords = secrets.role_passwords
-        database = Database(
-            DatabaseURLs.for_roles(server.url, app_password=passwords.app, platform_password=passwords.platform)
+        urls = DatabaseURLs.for_roles(
+            server.url,
+            app_password=passwords.app,
+            platform_password=passwords.platform,
+            steward_password=passwords.steward,
         )
+        database = Database(urls)
         stack.push_async_callback(database.dispose)
         yield Resources(
             database=database,
@@ -110,7 +141,14 @@ async def open_resources(
             embedder=embedder,
             model=_language_model(settings, stack),
             is_alone=server.embedded is not None,
+            mailer=_mailer(settings),
         )
+
+
+def _mailer(settings: Settings) -> Mailer:
+    if settings.smtp_url is None or settings.mail_from is None:
+        return NoMailer()
+    return SMTPMailer(MailServer.from_url(settings.smtp_url.get_secret_value()), sender=settings.mail_from)
 
 
 def load_embedder(settings: Settings, *, announce: Announce) -> Embedder:

@@ -49,20 +49,37 @@ class Secrets:
 
     @property
     def role_passwords(self) -> RolePasswords:
-        return RolePasswords(app=self._text("postgresql app role"), platform=self._text("postgresql platform role"))
+        return RolePasswords(
+            app=self._text("postgresql app role"),
+            platform=self._text("postgresql platform role"),
+            steward=self._text("postgresql steward role"),
+        )
 
     @property
     def superuser_password(self) -> str:
         return self._text("postgresql superuser")
 
     @property
+    def account_key(self) -> bytes:
+        """Hashes the names of accounts where a count must not name them."""
+        return self._derive("accounts in counts")
+
+    @property
     def source_link_key(self) -> bytes:
         return self._derive("source links")
 
     @property
-    def signing_key_pem(self) -> str:
-        """The Ed25519 key that signs access tokens, in PKCS 8."""
-        key = Ed25519PrivateKey.from_private_bytes(self._derive("access tokens"))
+    def kept_answers_key(self) -> bytes:
+        return self._derive("kept answers")
+
+    @property
+    def result_link_key(self) -> bytes:
+        return self._derive("links to the results of jobs")
+
+    def signing_key_pem(self, generation: int = 0) -> str:
+        """An Ed25519 key that signs access tokens, in PKCS 8: the one after so many rotations."""
+        purpose = f"access tokens {generation}" if generation else "access tokens"
+        key = Ed25519PrivateKey.from_private_bytes(self._derive(purpose))
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )

@@ -1,14 +1,25 @@
 """Settings by fixed names: environment or `.env`, prefix BWENGE_, every one with a default that works all-in-one."""
 
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
+from limits import parse
 from pydantic import AliasChoices, BaseModel, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from bwenge.kit.mail import MailServer, mail_address
+
 MIN_SECRET_CHARACTERS: Final = 32
+RATE_PREFIX: Final = "BWENGE_RATE_LIMIT_"
 
 
 class ModelServer(BaseModel):
@@ -18,6 +29,26 @@ class ModelServer(BaseModel):
     api_key: SecretStr = SecretStr("")
     model: str
     name: str | None = None
+
+
+class _RateOverrides(PydanticBaseSettingsSource):
+    """Collects the settings whose names end in the name of a rate limit; later sources win."""
+
+    def __init__(self, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource) -> None:
+        super().__init__(settings_cls)
+        self._sources = [source for source in sources if isinstance(source, EnvSettingsSource)]
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002  # one field only
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = {
+            name.upper().removeprefix(RATE_PREFIX): rate
+            for source in self._sources
+            for name, rate in source.env_vars.items()
+            if name.upper().startswith(RATE_PREFIX) and rate
+        }
+        return {"rate_limit_overrides": found}
 
 
 class Settings(BaseSettings):
@@ -54,21 +85,54 @@ class Settings(BaseSettings):
     llm_whole_seconds: float = Field(default=120.0, gt=0, le=1_800)
     llm_providers: Annotated[list[ModelServer], Field(default_factory=list)]
 
+    smtp_url: SecretStr | None = Field(
+        default=None, description="smtp://user:password@host:587?starttls=1 or smtps://; unset, nothing is mailed"
+    )
+    mail_from: str | None = None
+
     public_url: str | None = None
     trusted_hosts: Annotated[list[str], NoDecode, Field(default_factory=list)]
     cors_origins: Annotated[list[str], NoDecode, Field(default_factory=list)]
 
+    trusted_proxies: Annotated[list[str], NoDecode, Field(default_factory=list)]
+    rate_limits: Annotated[bool, Field(description="Off only outside production")] = True
+    rate_limit_overrides: Annotated[dict[str, str], NoDecode, Field(default_factory=dict)]
+    """Rates by name, from BWENGE_RATE_LIMIT_<NAME>."""
+    redis_url: SecretStr | None = Field(default=None, validation_alias=AliasChoices("REDIS_URL", "BWENGE_REDIS_URL"))
+
     refresh_grace_seconds: int = Field(default=10, ge=0, le=60)
+
+    @classmethod
+    def settings_customise_sources(  # noqa: PLR0917  # the library's signature
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        named = (init_settings, env_settings, dotenv_settings, file_secret_settings)
+        return (*named, _RateOverrides(settings_cls, dotenv_settings, env_settings))
 
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: object) -> object:
         """Lists of names are written with commas; an empty value is an unset one."""
         if isinstance(values, dict):
-            for name in ("trusted_hosts", "cors_origins"):
+            for name in ("trusted_hosts", "cors_origins", "trusted_proxies"):
                 if isinstance(values.get(name), str):
                     values[name] = [part.strip() for part in values[name].split(",") if part.strip()]
         return values
+
+    @field_validator("rate_limit_overrides")
+    @classmethod
+    def _refuse_malformed_rates(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, rate in value.items():
+            try:
+                parse(rate)
+            except ValueError as error:
+                raise ValueError(f"{RATE_PREFIX}{name} needs the form 10/minute") from error
+        return value
 
     @field_validator("database_url")
     @classmethod
@@ -77,12 +141,32 @@ class Settings(BaseSettings):
             raise ValueError("needs the form postgresql://user:password@host:port/database")
         return value
 
+    @field_validator("smtp_url")
+    @classmethod
+    def _refuse_other_mail_servers(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            MailServer.from_url(value.get_secret_value())
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _refuse_malformed_senders(cls, value: str | None) -> str | None:
+        return None if value is None else str(mail_address(value))
+
+    @model_validator(mode="after")
+    def _require_a_sender(self) -> "Settings":
+        if self.smtp_url is not None and self.mail_from is None:
+            raise ValueError("BWENGE_SMTP_URL needs BWENGE_MAIL_FROM")
+        return self
+
     @model_validator(mode="after")
     def _refuse_weak_production(self) -> "Settings":
         if self.secret_key is not None and len(self.secret_key.get_secret_value()) < MIN_SECRET_CHARACTERS:
             raise ValueError(f"BWENGE_SECRET_KEY needs at least {MIN_SECRET_CHARACTERS} characters")
         if self.env == "production" and self.demo:
             raise ValueError("BWENGE_DEMO makes accounts with printed passwords; production refuses it")
+        if self.env == "production" and not self.rate_limits:
+            raise ValueError("BWENGE_RATE_LIMITS is off; production refuses it")
         return self
 
     @property
@@ -96,6 +180,13 @@ class Settings(BaseSettings):
             return self.public_url.rstrip("/")
         host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104  # not a bind: an address to show
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def other_pages(self) -> list[str]:
+        """Addresses beside `url` whose pages may use a session's cookie."""
+        # A developer's browser knows this machine by either name.
+        local = [f"http://localhost:{self.port}"] if self.public_url is None else []
+        return [*local, *(origin for origin in self.cors_origins if origin != "*")]
 
     def model_servers(self) -> list[ModelServer]:
         """The primary server first, then the fallbacks in their order; none means extractive answers."""

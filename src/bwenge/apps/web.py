@@ -7,17 +7,22 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute, iter_route_contexts
 
 from bwenge import __version__
 from bwenge.apps import front_page
 from bwenge.apps.composition import Platform
 from bwenge.apps.settings import Settings
-from bwenge.kit.http import system
+from bwenge.kit.http import job_routes, system
 from bwenge.kit.http.dependencies import provide
+from bwenge.kit.http.headers import SecurityHeaders
 from bwenge.kit.http.hosts import TrustedHosts
+from bwenge.kit.http.idempotency import REPLAYED, install_replays
 from bwenge.kit.http.limits import BodyLimit
 from bwenge.kit.http.middleware import RequestContext
-from bwenge.kit.http.problems import Problem, install_problem_handlers
+from bwenge.kit.http.problems import Problem, install_problem_handlers, problems
+from bwenge.kit.http.rates import declared_rates
+from bwenge.kit.http.security import declared_access
 
 STREAMED: Final = frozenset({"/knowledge/upload"})
 ALLOWED_HEADERS: Final = (
@@ -31,6 +36,14 @@ ALLOWED_HEADERS: Final = (
     "X-Request-Id",
 )
 """What a page of another origin may send, beside what browsers always allow."""
+
+
+DOCS_POLICY: Final = (
+    "default-src 'none'; connect-src 'self'; img-src 'self' data: https://fastapi.tiangolo.com;"
+    " style-src 'self' https://cdn.jsdelivr.net; script-src 'unsafe-inline' https://cdn.jsdelivr.net;"
+    " base-uri 'none'; frame-ancestors 'none'"
+)
+"""The documentation's viewer, which FastAPI loads from where it is published."""
 
 
 def create_app(settings: Settings, platform: Platform) -> FastAPI:
@@ -52,11 +65,15 @@ def create_app(settings: Settings, platform: Platform) -> FastAPI:
     )
     app.state.database = platform.resources.database
     app.state.token_verifier = platform.token_verifier
+    app.state.key_verifier = platform.auth.api_keys
+    app.state.operator_denials = platform.auth.operators
+    app.state.membership = platform.auth.service
     app.state.readiness_checks = platform.readiness_checks
     app.state.spool = platform.spool
     provide(app.state, *platform.provided)
     install_problem_handlers(app)
-    for router in (*platform.routers, system.router, front_page.router):
+    install_replays(app)
+    for router in (*platform.routers, job_routes.router, system.router, front_page.router):
         app.include_router(router)
     _install_middleware(app, settings)
     app.openapi = _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
@@ -72,8 +89,18 @@ def _install_middleware(app: FastAPI, settings: Settings) -> None:
             allow_origins=settings.cors_origins,
             allow_methods=["*"],
             allow_headers=ALLOWED_HEADERS,
-            expose_headers=["X-Request-Id", "Retry-After", "Content-Range", "ETag"],
+            expose_headers=[
+                "X-Request-Id",
+                "Retry-After",
+                "RateLimit-Limit",
+                "RateLimit-Remaining",
+                "RateLimit-Reset",
+                "Content-Range",
+                "ETag",
+                REPLAYED,
+            ],
         )
+    app.add_middleware(SecurityHeaders, own_policies={"/docs": DOCS_POLICY, "/docs/oauth2-redirect": DOCS_POLICY})
     if settings.trusted_hosts:
         app.add_middleware(TrustedHosts, hosts=settings.trusted_hosts)
     app.add_middleware(RequestContext)
@@ -88,6 +115,7 @@ def _openapi(app: FastAPI) -> Callable[[], dict[str, Any]]:
             schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             for name in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(name, None)
+            _show_access(app, schema["paths"])
             for operations in schema["paths"].values():
                 for operation in operations.values():
                     _drop_default_validation_error(operation)
@@ -95,6 +123,20 @@ def _openapi(app: FastAPI) -> Callable[[], dict[str, Any]]:
         return app.openapi_schema
 
     return document
+
+
+def _show_access(app: FastAPI, paths: dict[str, Any]) -> None:
+    """What routes declare of themselves: who may call, in the contract's words, and how others are refused."""
+    for context in iter_route_contexts(app.routes):
+        route = context.original_route
+        if isinstance(route, APIRoute) and route.include_in_schema:
+            [access] = declared_access(route.dependant)
+            refusals = [*access.refusals, *([429] if declared_rates(route.dependant) else [])]
+            for method in context.methods or ():
+                operation = paths[context.path or ""][method.lower()]
+                operation["x-bwenge-access"] = str(access)
+                for status, answer in problems(*refusals).items():
+                    operation["responses"].setdefault(str(status), answer)
 
 
 def _drop_default_validation_error(operation: dict[str, Any]) -> None:

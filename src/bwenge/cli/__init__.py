@@ -1,4 +1,4 @@
-"""The command line: `bwenge up | ask | migrate`."""
+"""The command line: `bwenge up | ask | migrate | grant`."""
 
 import sys
 

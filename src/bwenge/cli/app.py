@@ -1,8 +1,10 @@
 """The commands and their options. Exit codes: 0 well, 1 failed with a message, 2 wrong use."""
 
 import sys
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import typer
 from pydantic import ValidationError
@@ -100,6 +102,60 @@ def migrate(data_dir: DataDir = None) -> None:
 
     changed = migrate_database(_settings(data_dir=data_dir))
     output.print("The schema was brought up to date." if changed else "The schema is up to date.")
+
+
+@cli.command("create-operator")
+def create_operator(
+    email: Annotated[str, typer.Argument(help="The email address that the operator logs in with")],
+    name: Annotated[str | None, typer.Option(help="The operator's name [default: what stands before the @]")] = None,
+    password_stdin: Annotated[  # noqa: FBT002  # a flag
+        bool, typer.Option("--password-stdin", help="Take the password from the first line of standard input")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Make an account of the platform's staff, whether the platform runs or not."""
+    from bwenge.cli.operators import make_operator  # noqa: PLC0415  # as above
+
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    else:
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    make_operator(_settings(data_dir=data_dir), email=email, name=name or email.partition("@")[0], password=password)
+    output.print(f"{email} is an operator now.", markup=False)
+
+
+@cli.command()
+def grant(
+    org_id: Annotated[UUID, typer.Argument(help="The organisation's id")],
+    plan: Annotated[Literal["free", "basic", "pro", "enterprise"], typer.Argument(help="The plan's name")],
+    *,
+    until: Annotated[
+        datetime, typer.Option(formats=["%Y-%m-%d"], help="The last day of it, in the organisation's time zone")
+    ],
+    reason: Annotated[str, typer.Option(help="For the organisation's audit log")],
+    data_dir: DataDir = None,
+) -> None:
+    """Give an organisation a plan without payment, whether the platform runs or not."""
+    from bwenge.cli.granting import grant as give  # noqa: PLC0415  # as above
+
+    if not reason.strip():
+        raise typer.BadParameter("a grant has a reason", param_hint="--reason")
+    settings = _settings(data_dir=data_dir)
+    end = give(settings, org_id=org_id, plan_name=plan, until=until.date(), reason=reason.strip())
+    output.print(f"The plan {plan} is in force until {end:%Y-%m-%d %H:%M} UTC.", markup=False)
+
+
+@cli.command()
+def rotate_keys(data_dir: DataDir = None) -> None:
+    """Sign access tokens with a new key from now on; nobody has to sign in again.
+
+    Where processes have data directories of their own and one BWENGE_SECRET_KEY, run it for each, within half an hour.
+    """
+    from bwenge.cli.serving import rotate_signing_key  # noqa: PLC0415  # as above
+
+    until = rotate_signing_key(_settings(data_dir=data_dir))
+    output.print("Access tokens are signed with a new key; a running platform takes it up within five seconds.")
+    output.print(f"Tokens of the last key are good until {until:%H:%M} UTC.")
 
 
 @cli.command()

@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from bwenge.apps.demo_data import FIRST_QUESTION, Ready
 from bwenge.apps.resources import DatabaseRefused, load_embedder, open_server
 from bwenge.apps.secrets import DamagedSecret, Secrets
 from bwenge.apps.settings import Settings
+from bwenge.apps.signing_keys import DamagedKeyCount, SigningKeys
 from bwenge.cli.failures import CommandFailed
 from bwenge.kit.data_directory import DataDirectoryInUse
 from bwenge.kit.embedded_postgres import PostgresFailedToStart
@@ -29,6 +31,7 @@ from bwenge.kit.telemetry import configure_logging
 LOG_BYTES: Final = 10 * 1024 * 1024
 LOG_FILES: Final = 3
 OPEN_FILES: Final = 65_536
+NO_ANSWER: Final = "PostgreSQL at DATABASE_URL does not answer or refuses the login."
 
 
 def run_platform(settings: Settings, output: Console) -> None:
@@ -38,7 +41,7 @@ def run_platform(settings: Settings, output: Console) -> None:
         CommandFailed: the data directory or the port is taken, or PostgreSQL does not start, answer or stay.
     """
     _allow_connections()
-    with _told_plainly(), closing(bind(settings)) as listener:
+    with told_plainly(), closing(bind(settings)) as listener:
         _serve(settings, listener, output)
     output.print("Stopped.")
 
@@ -53,8 +56,8 @@ def _allow_connections() -> None:
 
 
 def _serve(settings: Settings, listener: socket.socket, output: Console) -> None:
-    secrets = _load_secrets(settings)
-    _configure_logging(settings)
+    secrets = load_secrets(settings)
+    log_as_configured(settings)
 
     def announce(step: str) -> None:
         output.print(f"  {step}", style="dim")
@@ -78,13 +81,20 @@ def _serve(settings: Settings, listener: socket.socket, output: Console) -> None
 
 def migrate_database(settings: Settings) -> bool:
     """Bring the schema up to date. Returns whether it changed."""
-    secrets = _load_secrets(settings)
-    _configure_logging(settings)
-    with _told_plainly(), open_server(settings, secrets, announce=lambda _step: None) as server:
+    secrets = load_secrets(settings)
+    log_as_configured(settings)
+    with told_plainly(), open_server(settings, secrets, announce=lambda _step: None) as server:
         return server.schema_changed
 
 
-def _load_secrets(settings: Settings) -> Secrets:
+def rotate_signing_key(settings: Settings) -> datetime:
+    """Returns until when the last key verifies."""
+    secrets = load_secrets(settings)
+    with told_plainly():
+        return SigningKeys(secrets, settings.data_dir).rotate()
+
+
+def load_secrets(settings: Settings) -> Secrets:
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         return Secrets.load(settings)
@@ -95,16 +105,23 @@ def _load_secrets(settings: Settings) -> Secrets:
 
 
 @contextmanager
-def _told_plainly() -> Iterator[None]:
+def told_plainly() -> Iterator[None]:
     try:
         yield
-    except (DataDirectoryInUse, PostgresFailedToStart, DatabaseRefused, PortTaken, DatabaseDied) as error:
+    except (
+        DamagedKeyCount,
+        DataDirectoryInUse,
+        PostgresFailedToStart,
+        DatabaseRefused,
+        PortTaken,
+        DatabaseDied,
+    ) as error:
         raise CommandFailed(str(error)) from error
     except OperationalError as error:
-        raise CommandFailed("PostgreSQL at DATABASE_URL does not answer or refuses the login.") from error
+        raise CommandFailed(NO_ANSWER) from error
 
 
-def _configure_logging(settings: Settings) -> None:
+def log_as_configured(settings: Settings) -> None:
     """JSON lines on standard error for a server's collector; beside the data for a person at a terminal."""
     if settings.env != "development":
         configure_logging(level=settings.log_level)

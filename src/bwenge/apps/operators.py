@@ -1,0 +1,41 @@
+"""Making the platform's staff from the command line, beside a running platform or without one."""
+
+from sqlalchemy.exc import ProgrammingError
+
+from bwenge.apps.resources import join_server
+from bwenge.apps.secrets import Secrets
+from bwenge.apps.settings import Settings
+from bwenge.auth import wiring as auth_wiring
+from bwenge.kit.db import Database, DatabaseUnavailable, DatabaseURLs
+
+
+class DatabaseNotPrepared(RuntimeError):
+    def __init__(self) -> None:
+        super().__init__(
+            "The database does not answer, refuses the platform's login, or has an older schema. Start the platform"
+            " or run `bwenge migrate`, with the same BWENGE_SECRET_KEY or data directory, and try again."
+        )
+
+
+async def create_operator(settings: Settings, secrets: Secrets, *, email: str, name: str, password: str) -> None:
+    """Make an operator's account.
+
+    Raises:
+        ValueError: As `auth.operators.Operators.create`.
+        EmailTaken: Another account has the address.
+        DatabaseNotPrepared
+        DataDirectoryInUse, PostgresFailedToStart, DatabaseRefused
+    """
+    with join_server(settings, secrets) as url:
+        passwords = secrets.role_passwords
+        urls = DatabaseURLs.for_roles(
+            url, app_password=passwords.app, platform_password=passwords.platform, steward_password=passwords.steward
+        )
+        database = Database(urls, pool_size=1)
+        feature = auth_wiring.build(database, signing_key_pem=secrets.signing_key_pem())
+        try:
+            await feature.operators.create(email, name=name, password=password)
+        except (DatabaseUnavailable, ProgrammingError) as error:
+            raise DatabaseNotPrepared from error
+        finally:
+            await database.dispose()
