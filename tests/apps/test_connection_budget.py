@@ -5,7 +5,7 @@ from pathlib import Path
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL
 
-from bwenge.kit.db import POOL_SIZE, Database
+from bwenge.kit.db import POOL_SIZE, STEWARD_POOL_SIZE, Database
 from bwenge.kit.embedded_postgres.tuning import server_settings
 
 LISTENING = 1  # the job runner's, for NOTIFY
@@ -23,7 +23,8 @@ def test_the_pools_and_all_else_fit_into_what_the_embedded_server_admits(admin_u
     engine.dispose()
     # Both keep their defaults: nothing in the settings may say otherwise, or the sum below is of another server.
     assert not {"superuser_reserved_connections", "reserved_connections"} & settings.keys()
-    assert int(settings["max_connections"]) - sum(reserved) >= 2 * POOL_SIZE + LISTENING + ADMINISTRATION
+    wanted = 2 * POOL_SIZE + STEWARD_POOL_SIZE + LISTENING + ADMINISTRATION
+    assert int(settings["max_connections"]) - sum(reserved) >= wanted
 
 
 async def test_a_pool_never_grows_past_its_size(committed_database: Database) -> None:

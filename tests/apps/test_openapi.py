@@ -38,8 +38,15 @@ def test_refusals_are_documented_as_problems_and_never_as_the_frameworks_own(doc
 
 
 def test_each_operation_that_needs_a_login_says_so(document: dict[str, Any]) -> None:
-    open_to_all = {"/auth/register", "/auth/login", "/auth/refresh", "/.well-known/jwks.json", "/health"}
-    open_to_all |= {"/health/ready", "/metrics"}
+    open_to_all = {
+        "/auth/register",
+        "/auth/login",
+        "/auth/refresh",
+        "/auth/password/forgot",
+        "/.well-known/jwks.json",
+        "/health",
+    }
+    open_to_all |= {"/health/ready", "/metrics", "/plans"}
     for name, operation in operations(document):
         if name.split()[1] not in open_to_all:
             assert "401" in operation["responses"], name

@@ -43,5 +43,5 @@ def test_the_data_directory_is_made_for_its_owner_alone(tmp_path: Path) -> None:
 
 def test_another_installation_has_other_secrets(tmp_path: Path) -> None:
     one, two = Secrets.load(settings(tmp_path / "one")), Secrets.load(settings(tmp_path / "two"))
-    assert one.signing_key_pem != two.signing_key_pem
+    assert one.signing_key_pem() != two.signing_key_pem()
     assert one.readable_password("demo owner") != two.readable_password("demo owner")

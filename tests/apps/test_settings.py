@@ -3,6 +3,7 @@
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -80,7 +81,7 @@ def test_production_makes_no_demo_accounts(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_secret_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data")
     first, second = Secrets.load(settings), Secrets.load(settings)
-    assert first.signing_key_pem == second.signing_key_pem
+    assert first.signing_key_pem() == second.signing_key_pem()
     assert stat.S_IMODE((tmp_path / "data" / "secret.key").stat().st_mode) == 0o600
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["secret.key"]
 
@@ -113,3 +114,23 @@ def test_a_given_secret_replaces_the_generated_one(tmp_path: Path, monkeypatch: 
     two = Secrets.load(Settings(data_dir=tmp_path / "two"))
     assert one.superuser_password == two.superuser_password
     assert not (tmp_path / "one").exists()
+
+
+def test_a_mail_server_needs_a_sender() -> None:
+    with pytest.raises(ValidationError, match="needs BWENGE_MAIL_FROM"):
+        Settings(smtp_url="smtp://localhost")
+    settings = Settings(smtp_url="smtp://localhost", mail_from="GS Kimironko <school@gs-kimironko.rw>")
+    assert settings.mail_from == "GS Kimironko <school@gs-kimironko.rw>"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"smtp_url": "mail.rw"}, {"mail_from": "nobody"}, {"mail_from": "a@b.rw\nBcc: c@d.rw"}]
+)
+def test_a_mail_server_or_sender_that_is_none_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Settings(**({"mail_from": "a@b.rw"} | changes))
+
+
+def test_pages_of_named_origins_may_use_the_cookie_and_those_of_every_origin_may_not() -> None:
+    assert Settings(cors_origins=["*", "https://a.rw"], public_url="https://b.rw").other_pages == ["https://a.rw"]
+    assert Settings(port=8100).other_pages == ["http://localhost:8100"]

@@ -39,6 +39,7 @@ LIBRARIES: Final = frozenset(
         "tenacity",
         "typing_extensions",
         "tokenizers",
+        "zxcvbn",  # a list of words
     }
 )
 """What a feature may use beyond the standard library: no web framework, broker or vendor SDK."""

@@ -1,21 +1,26 @@
 """Accounts over HTTP, on a clock that the test turns."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from httpx2 import AsyncClient
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 
+from bwenge.auth.membership_wiring import Neighbours
+from bwenge.auth.settings import AuthSettings
 from bwenge.auth.tokens import generate_signing_key
 from bwenge.auth.wiring import AuthFeature, build
 from bwenge.kit.db import Database
 from tests.support.accounts import registration
 from tests.support.databases import SavepointDatabase
 from tests.support.feature_app import client_of, feature_app
+from tests.support.memberships import Outbox, Plan, School, open_school
+
+PUBLIC_URL: Final = "https://bwenge.test"
 
 
 class TurnedClock:
@@ -29,6 +34,17 @@ class TurnedClock:
 
     def turn(self, **amount: float) -> None:
         self._ahead += timedelta(**amount)
+
+
+class StandingClock(TurnedClock):
+    """Goes on only when the test turns it, so that a slow machine's waits are the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._start = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self._start + self._ahead
 
 
 @pytest.fixture(scope="session")
@@ -47,23 +63,63 @@ def clock() -> TurnedClock:
     return TurnedClock()
 
 
-def _feature(database: Database, signing_key_pem: str, quick_hash: PasswordHash, clock: TurnedClock) -> AuthFeature:
-    return build(database, signing_key_pem=signing_key_pem, password_hash=quick_hash, clock=clock)
+@pytest.fixture
+def plan() -> Plan:
+    """How many seats there are: without limit, until a test says otherwise."""
+    return Plan()
 
 
 @pytest.fixture
-def feature(
-    database: SavepointDatabase, signing_key_pem: str, quick_hash: PasswordHash, clock: TurnedClock
-) -> AuthFeature:
-    return _feature(database, signing_key_pem, quick_hash, clock)
+def outbox() -> Outbox:
+    """Of an installation that sends no mail, until a test turns it on."""
+    return Outbox()
 
 
 @pytest.fixture
-def committed_feature(
-    committed_database: Database, signing_key_pem: str, quick_hash: PasswordHash, clock: TurnedClock
-) -> AuthFeature:
+def mailbox(outbox: Outbox) -> Outbox:
+    """Of an installation that sends mail."""
+    outbox.is_configured = True
+    return outbox
+
+
+@pytest.fixture
+def wire(
+    signing_key_pem: str, quick_hash: PasswordHash, clock: TurnedClock, plan: Plan, outbox: Outbox
+) -> Callable[[Database], AuthFeature]:
+    def on(database: Database) -> AuthFeature:
+        return build(
+            database,
+            signing_key_pem=signing_key_pem,
+            password_hash=quick_hash,
+            clock=clock,
+            settings=AuthSettings(public_url=PUBLIC_URL, refusal_seconds=0),
+            neighbours=Neighbours(seats=plan, mailer=outbox),
+        )
+
+    return on
+
+
+@pytest.fixture
+def feature(database: SavepointDatabase, wire: Callable[[Database], AuthFeature]) -> AuthFeature:
+    return wire(database)
+
+
+@pytest.fixture
+def committed_feature(committed_database: Database, wire: Callable[[Database], AuthFeature]) -> AuthFeature:
     """On the product's own pools, where what commits commits."""
-    return _feature(committed_database, signing_key_pem, quick_hash, clock)
+    return wire(committed_database)
+
+
+@pytest.fixture
+async def school(database: SavepointDatabase, feature: AuthFeature, client: AsyncClient) -> School:
+    return await open_school(database, feature, client)
+
+
+@pytest.fixture
+async def committed_school(
+    committed_database: Database, committed_feature: AuthFeature, committed_client: AsyncClient
+) -> School:
+    return await open_school(committed_database, committed_feature, committed_client)
 
 
 @pytest.fixture
@@ -80,10 +136,11 @@ async def committed_client(committed_database: Database, committed_feature: Auth
 
 def _client(database: Database, feature: AuthFeature) -> AbstractAsyncContextManager[AsyncClient]:
     app = feature_app(
-        feature.router,
+        *feature.routers,
         database=database,
         token_verifier=feature.token_verifier,
-        services=[feature.service, feature.keys],
+        services=[*feature.provided],
+        membership=feature.service,
     )
     return client_of(app)
 

@@ -29,7 +29,7 @@ from bwenge.auth.tokens import (
     thumbprint,
 )
 from bwenge.kit.errors import Unauthenticated
-from bwenge.kit.identity import Principal, Role
+from bwenge.kit.identity import Operator, Principal, Role
 from bwenge.kit.ids import new_id
 
 PRINCIPAL = Principal(user_id=new_id(), org_id=new_id(), role=Role.EXPERT)
@@ -60,7 +60,7 @@ def _part(value: object) -> str:
 def test_a_token_brings_its_principal_and_family_back() -> None:
     claims = VERIFIER.claims(_token())
 
-    assert (claims.principal, claims.family_id) == (PRINCIPAL, FAMILY_ID)
+    assert (claims.caller, claims.family_id) == (PRINCIPAL, FAMILY_ID)
     assert VERIFIER.verify(_token()) == PRINCIPAL
 
 
@@ -72,6 +72,17 @@ def test_a_token_has_the_claims_of_the_contract() -> None:
     assert (claims["org_id"], claims["role"], claims["type"]) == (str(PRINCIPAL.org_id), "expert", "access")
     assert claims["exp"] - claims["iat"] == 1800
     assert claims["jti"] != _claims()["jti"]
+
+
+def test_an_operators_token_names_no_organisation() -> None:
+    operator = Operator(new_id())
+
+    token = AccessTokenIssuer(KEYS).issue(operator, family_id=FAMILY_ID)
+
+    assert VERIFIER.verify(token) == operator
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert (claims["role"], claims["sub"]) == ("operator", str(operator.user_id))
+    assert "org_id" not in claims
 
 
 def test_a_token_lives_for_thirty_minutes_and_a_small_leeway() -> None:
@@ -94,6 +105,8 @@ def test_a_token_from_the_future_is_refused() -> None:
         {"role": "operator"},
         {"sub": "nobody"},
         {"org_id": 5},
+        {"org_id": None},
+        {"role": "expert", "org_id": None},
         {"sid": None},
         {"jti": None},
         {"exp": None},

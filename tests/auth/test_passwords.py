@@ -1,4 +1,6 @@
 import asyncio
+import os
+import sys
 import threading
 from typing import Any
 
@@ -75,6 +77,16 @@ async def test_hashing_runs_beside_the_event_loop_and_never_more_than_allowed_at
 
     assert waiting.most == 2
     assert threading.get_ident() not in waiting.threads
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
+async def test_hashing_stands_back_behind_everything_else() -> None:
+    passwords = Passwords(PasswordHash.recommended())
+
+    niceness = await passwords._beside(lambda _password: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), "")
+
+    assert niceness == 10
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) < 10
 
 
 @pytest.mark.parametrize("parameter", ["m=65536", "t=3", "p=4"])

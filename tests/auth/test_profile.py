@@ -1,6 +1,7 @@
 """GET and PATCH /users/me, the key set, and what the feature says of itself in OpenAPI."""
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 from httpx2 import AsyncClient
@@ -8,7 +9,7 @@ from sqlalchemy import text
 
 from bwenge.auth.wiring import AuthFeature
 from bwenge.kit.errors import Unauthenticated
-from bwenge.kit.identity import Principal, Role
+from bwenge.kit.identity import Principal, Role, member
 from bwenge.kit.ids import new_id
 from tests.support.databases import SavepointDatabase
 from tests.support.feature_app import bearer, code_of
@@ -86,7 +87,7 @@ async def test_a_deactivated_members_access_token_stops_working(
 async def test_an_active_member_passes(
     login: dict[str, Any], feature: AuthFeature, database: SavepointDatabase
 ) -> None:
-    principal = feature.token_verifier.verify(login["access_token"])
+    principal = member(feature.token_verifier.verify(login["access_token"]))
 
     async with database.unit_of_work(principal.org_id) as session:
         await feature.service.require_active(session, principal)
@@ -106,7 +107,7 @@ async def test_a_member_of_another_organisation_does_not_pass(
 async def test_a_created_member_logs_in_with_a_username_alone(
     client: AsyncClient, login: dict[str, Any], feature: AuthFeature
 ) -> None:
-    org_id = feature.token_verifier.verify(login["access_token"]).org_id
+    org_id = UUID(login["user"]["org_id"])
     await feature.service.create_member(org_id, name="Keza", role=Role.USER, username="keza.p5", password="umunyeshuri")
 
     answer = await client.post("/auth/login", json={"username": "keza.p5", "password": "umunyeshuri"})
@@ -127,7 +128,7 @@ async def test_an_organisation_is_registered_without_http(client: AsyncClient, f
 
 async def test_a_wrong_identifier_is_refused_without_http_too(feature: AuthFeature) -> None:
     with pytest.raises(ValueError, match="not an email address"):
-        await feature.service.register_organization(org_name="S", name="N", email="owner", password="password")
+        await feature.service.register_organization(org_name="S", name="N", email="owner", password="a demo password")
 
 
 @pytest.mark.usefixtures("login")
@@ -143,26 +144,4 @@ async def test_the_key_set_verifies_an_access_token(client: AsyncClient, feature
         "alg": "EdDSA",
         "kid": feature.keys.kid,
         "x": key["x"],
-    }
-
-
-async def test_each_route_documents_its_refusals_as_problems(client: AsyncClient) -> None:
-    document = (await client.get("/openapi.json")).json()
-
-    refusals = {
-        (path, method): sorted(status for status in operation["responses"] if status.startswith("4"))
-        for path, methods in document["paths"].items()
-        for method, operation in methods.items()
-    }
-    assert refusals == {
-        ("/auth/register", "post"): ["409", "422"],
-        ("/auth/login", "post"): ["401", "422"],
-        ("/auth/refresh", "post"): ["401", "422"],
-        ("/auth/logout", "post"): ["401", "422"],
-        ("/users/me", "get"): ["401"],
-        ("/users/me", "patch"): ["401", "422"],
-        ("/.well-known/jwks.json", "get"): [],
-    }
-    assert document["paths"]["/auth/login"]["post"]["responses"]["401"]["content"] == {
-        "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
     }

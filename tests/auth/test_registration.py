@@ -109,14 +109,6 @@ async def test_of_registrations_at_the_same_moment_one_wins(committed_client: As
     assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"email_taken"}
 
 
-@pytest.mark.parametrize("field", ["invite_token", "join_token"])
-async def test_invitations_and_join_links_are_refused_by_name(client: AsyncClient, field: str) -> None:
-    answer = await client.post("/auth/register", json=registration(org_name=None, **{field: "abc"}))
-
-    assert code_of(answer) == (422, "unsupported")
-    assert answer.json()["errors"][0]["field"] == field
-
-
 @pytest.mark.parametrize(
     "changes",
     [

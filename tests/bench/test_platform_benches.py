@@ -1,6 +1,6 @@
 """The benches of the whole platform, at their smallest: they run to their end and tell every figure."""
 
-from bench import first_token, ingestion, memory
+from bench import first_token, ingestion, logins, memory
 from bench.__main__ import table
 
 MOMENTS = [f"{kind}_after_{moment}_mib" for moment in ("start", "answers") for kind in ("rss", "pss")]
@@ -24,6 +24,13 @@ def test_the_memory_of_indexing_is_that_of_a_text_of_the_size_asked_for() -> Non
     assert 0.02 <= figures["text_mib"] < 0.03
     assert figures["chunks"] > 4
     assert 0 < figures["resident_before_mib"] <= figures["resident_most_mib"]
+
+
+def test_reading_is_told_idle_and_beside_logins() -> None:
+    figures = logins.run(reads=20, logins=2)
+    assert 0 < figures["idle_p50_ms"] <= figures["idle_p95_ms"]
+    assert 0 < figures["busy_p50_ms"] <= figures["busy_p95_ms"]
+    assert figures["p95_times_idle"] == figures["busy_p95_ms"] / figures["idle_p95_ms"]
 
 
 def test_a_table_has_a_line_for_each_figure() -> None:

@@ -19,8 +19,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from websockets.asyncio.client import connect
 
 from bwenge.analytics.service import EventLog
+from bwenge.auth.audit import AuditTrail
+from bwenge.auth.classes import Classrooms
+from bwenge.auth.tenants import TenantDirectory
 from bwenge.chat.settings import ChatSettings
-from bwenge.chat.wiring import ChatFeature, build
+from bwenge.chat.wiring import ChatFeature, Reading, build, build_reading
 from bwenge.kit.db import Database
 from bwenge.kit.http.dependencies import provide
 from bwenge.kit.http.problems import install_problem_handlers
@@ -35,6 +38,7 @@ from tests.chat.scripted import (
     Tokens,
     answering,
 )
+from tests.support.quotas import plan_quotas
 
 SMALL_BUFFER = 4096
 """Bytes that the kernel holds for each side of a connection, so that a slow reader is noticed soon."""
@@ -169,10 +173,14 @@ async def running_server(
         members=members,
         events=EventLog(),
         links=Links(),
+        quotas=plan_quotas(),
         # A script that nobody lets go on must not hold up the end of its test.
         settings=settings or ChatSettings(drain_seconds=0.2),
     )
-    app = _application(feature, database, tokens)
+    reading = build_reading(
+        personas=PersonaCards(), classes=Classrooms(), tenants=TenantDirectory(), audit=AuditTrail(), links=Links()
+    )
+    app = _application(feature, reading, database, tokens=tokens, members=members)
     async with served(app) as address, httpx.AsyncClient(base_url=f"http://{address}", trust_env=False) as http:
         server = ChatServer(
             address=address,
@@ -192,12 +200,15 @@ async def running_server(
                 await feature.stop()
 
 
-def _application(feature: ChatFeature, database: Database, tokens: Tokens) -> FastAPI:
+def _application(
+    feature: ChatFeature, reading: Reading, database: Database, *, tokens: Tokens, members: ActiveMembers
+) -> FastAPI:
     app = FastAPI()
     install_problem_handlers(app)
     app.state.database = database
     app.state.token_verifier = tokens
-    provide(app.state, feature.service)
+    app.state.membership = members
+    provide(app.state, feature.service, *reading.provided)
     app.include_router(feature.router)
     return app
 

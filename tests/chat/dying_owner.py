@@ -22,6 +22,7 @@ from bwenge.migrations import metadata
 from bwenge.persona.contract import ReplyDelta
 from tests.chat.scripted import ActiveMembers, Gate, Links, PersonaCards, ScriptedReplies
 from tests.support.databases import role_urls
+from tests.support.quotas import plan_quotas
 
 TABLES = metadata.metadata
 """Every feature's tables, to which those of chat refer."""
@@ -36,6 +37,7 @@ async def begin_and_wait(url: str, principal: Principal, persona_id: UUID) -> No
         members=ActiveMembers(),
         events=EventLog(),
         links=Links(),
+        quotas=plan_quotas(),
         settings=ChatSettings(lease_seconds=60),
     )
     outlet = await feature.service.open(principal, SocketRequest(persona_id=persona_id, session_id=None, detail="full"))

@@ -128,12 +128,18 @@ class Links:
 class PersonaCards:
     """Reads the tenant's personas as the product would, under its row-level security."""
 
-    async def card(self, session: AsyncSession, persona_id: UUID) -> PersonaCard:
-        query = text("SELECT name, is_active FROM personas WHERE id = :id AND deleted_at IS NULL")
-        row = (await session.execute(query, {"id": persona_id})).one_or_none()
+    async def card(self, session: AsyncSession, principal: Principal, persona_id: UUID) -> PersonaCard:
+        query = text("SELECT name, is_active FROM personas WHERE id = :id AND org_id = :org_id AND deleted_at IS NULL")
+        row = (await session.execute(query, {"id": persona_id, "org_id": principal.org_id})).one_or_none()
         if row is None:
             raise NotFound
         return PersonaCard(persona_id=persona_id, name=row.name, is_active=row.is_active)
+
+    async def names(
+        self, session: AsyncSession, principal: Principal, persona_ids: Collection[UUID]
+    ) -> Mapping[UUID, str]:
+        cards = [await self.card(session, principal, persona_id) for persona_id in persona_ids]
+        return {card.persona_id: card.name for card in cards}
 
 
 class ActiveMembers:

@@ -16,6 +16,7 @@ from bwenge.chat.turn_records import LeaseLost, Outcome, Question, StartedTurn, 
 from bwenge.kit.ids import new_id
 from tests.chat.scripted import Links, School, citation, reply
 from tests.support.databases import SavepointDatabase
+from tests.support.quotas import plan_quotas
 
 FINISHED = Outcome(state="finished", finish_reason="stop", text="Plants grow.", reply=reply("Plants grow."))
 
@@ -34,7 +35,9 @@ def records(database: SavepointDatabase) -> TurnRecords:
 
 def records_of(database: SavepointDatabase, owner: str, *, links: Links | None = None) -> TurnRecords:
     settings = ChatSettings(block_size=100)
-    return TurnRecords(database, events=EventLog(), links=links or Links(), owner=owner, settings=settings)
+    return TurnRecords(
+        database, events=EventLog(), links=links or Links(), quotas=plan_quotas(), owner=owner, settings=settings
+    )
 
 
 @pytest.fixture

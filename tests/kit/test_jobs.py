@@ -118,8 +118,11 @@ async def test_a_delayed_job_waits(database: Database) -> None:
 
 async def test_the_same_work_waits_only_once(database: Database) -> None:
     job = NewJob("work", {}, dedupe_key="report-7")
-    await add(database, job, job)
-    assert len(await rows(database)) == 1
+    async with database.unit_of_work(PLATFORM) as session:
+        first = await queue.enqueue(session, job)
+        assert await queue.enqueue(session, job) is None
+        assert await queue.find_unfinished(session, "report-7") == first
+    assert [row.id for row in await rows(database)] == [first]
 
 
 async def test_work_that_was_done_may_be_asked_for_again(database: Database) -> None:
@@ -152,7 +155,7 @@ async def test_a_dead_job_does_not_block_the_next_of_its_ordering_key(database: 
     first = await claim(database)
     assert first is not None
     async with database.unit_of_work(PLATFORM) as session:
-        assert await queue.bury(session, first, error="worker_lost")
+        assert await queue.bury(session, first, error="worker_lost", code="worker_lost")
     second = await claim(database)
     assert second is not None
     assert second.payload == {"n": 2}

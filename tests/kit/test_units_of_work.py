@@ -53,7 +53,12 @@ async def test_a_database_that_answers_is_pinged_without_a_word(committed_databa
 
 
 def test_the_roles_passwords_are_not_shown() -> None:
-    urls = DatabaseURLs.for_roles("postgresql+psycopg://h/db", app_password="ibanga-1", platform_password="ibanga-2")
+    urls = DatabaseURLs.for_roles(
+        "postgresql+psycopg://h/db",
+        app_password="ibanga-1",
+        platform_password="ibanga-2",
+        steward_password="ibanga-3",
+    )
     assert urls.app.username == "bwenge_app"
     assert urls.platform.username == "bwenge_platform"
     assert "ibanga" not in repr(urls)

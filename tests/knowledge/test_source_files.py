@@ -221,7 +221,7 @@ async def test_a_signed_address_that_has_expired_is_refused_even_with_a_learners
     application: Application, owner: Person, source_id: UUID
 ) -> None:
     links = application.platform.knowledge.links
-    past = SignedSourceLinks(links._key, clock=lambda: time.time() - 2 * 3600)
+    past = SignedSourceLinks(links._signer._key, clock=lambda: time.time() - 2 * 3600)
     answer = await application.client.get(past.source_url(source_id, owner.org_id, locator={}))
     assert code_of(answer) == (403, "invalid_signature")
 

@@ -6,7 +6,8 @@ from uuid import UUID
 import pytest
 
 from bwenge.kit.ids import new_id
-from bwenge.knowledge.links import LIFETIME_SECONDS, InvalidSignature, SignedSourceLinks
+from bwenge.kit.signing import InvalidSignature
+from bwenge.knowledge.links import LIFETIME_SECONDS, SignedSourceLinks
 
 KEY = b"k" * 32
 SOURCE, ORG = new_id(), new_id()

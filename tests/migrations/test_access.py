@@ -5,8 +5,8 @@ from typing import Final
 import pytest
 from sqlalchemy import text
 
-from bwenge.kit.db import APP_ROLE, OWNER_ROLE, PLATFORM_ROLE
-from bwenge.migrations.access import ACCESS
+from bwenge.kit.db import APP_ROLE, OWNER_ROLE, PLATFORM_ROLE, STEWARD_ROLE
+from bwenge.migrations.access import ACCESS, STEWARD
 from tests.support.databases import SavepointDatabase
 
 PRIVILEGES: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
@@ -31,7 +31,16 @@ async def test_a_role_holds_exactly_the_listed_privileges(database: SavepointDat
     assert await privileges(database, role, table) == set((listed or "").replace(",", "").split())
 
 
-@pytest.mark.parametrize("role", [APP_ROLE, PLATFORM_ROLE])
+@pytest.mark.parametrize("table", sorted(ACCESS))
+async def test_the_steward_reads_and_deletes_in_each_tenant_table_and_in_no_other(
+    database: SavepointDatabase, table: str
+) -> None:
+    allowed = STEWARD if table in TENANT_TABLES else ""
+
+    assert await privileges(database, STEWARD_ROLE, table) == set(allowed.replace(",", "").split())
+
+
+@pytest.mark.parametrize("role", [APP_ROLE, PLATFORM_ROLE, STEWARD_ROLE])
 async def test_no_serving_role_touches_the_migration_history(database: SavepointDatabase, role: str) -> None:
     assert await privileges(database, role, "alembic_version") == set()
 
@@ -45,7 +54,7 @@ async def test_every_table_belongs_to_the_owner(database: SavepointDatabase) -> 
     assert {table: owner for table, owner in owners if owner != OWNER_ROLE} == {}
 
 
-@pytest.mark.parametrize("role", [OWNER_ROLE, APP_ROLE, PLATFORM_ROLE])
+@pytest.mark.parametrize("role", [OWNER_ROLE, APP_ROLE, PLATFORM_ROLE, STEWARD_ROLE])
 async def test_no_role_steps_around_row_level_security(database: SavepointDatabase, role: str) -> None:
     async with database.superuser() as connection:
         powers = await connection.execute(
@@ -68,7 +77,7 @@ async def test_nobody_logs_in_as_the_owner(database: SavepointDatabase) -> None:
     assert can_login is False
 
 
-@pytest.mark.parametrize("role", [APP_ROLE, PLATFORM_ROLE])
+@pytest.mark.parametrize("role", [APP_ROLE, PLATFORM_ROLE, STEWARD_ROLE])
 async def test_a_serving_role_is_a_member_of_no_other(database: SavepointDatabase, role: str) -> None:
     async with database.superuser() as connection:
         memberships = await connection.execute(
@@ -108,7 +117,7 @@ async def test_a_tenant_table_has_the_two_declared_policies_and_no_other(
 
     rule = f"({ACCESS[table].tenant} = (NULLIF(current_setting('bwenge.org_id'::text, true), ''::text))::uuid)"
     assert platform == ("platform", "PERMISSIVE", PLATFORM_ROLE, "ALL", "true", "true")
-    assert tenant == ("tenant", "PERMISSIVE", APP_ROLE, "ALL", rule, rule)
+    assert tenant == ("tenant", "PERMISSIVE", f"{APP_ROLE},{STEWARD_ROLE}", "ALL", rule, rule)
 
 
 async def test_tables_without_tenants_are_read_only_for_the_application(database: SavepointDatabase) -> None:

@@ -17,7 +17,7 @@ from bwenge.kit.embedded_postgres import EmbeddedPostgres
 from bwenge.migrations.runner import RolePasswords, migrate
 from tests.support.waiting import eventually
 
-PASSWORDS = RolePasswords(app="ibanga-rya-app", platform="ibanga-rya-platform")
+PASSWORDS = RolePasswords(app="ibanga-rya-app", platform="ibanga-rya-platform", steward="ibanga-rya-steward")
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ from bwenge.persona.profile import PersonaProfile
 from tests.support.schools import PERSONA, Member, PersonaAPI, School
 
 
-async def _card(api: PersonaAPI, org_id: UUID, persona_id: str) -> PersonaCard:
-    async with api.database.unit_of_work(org_id) as session:
-        return await api.personas.card(session, UUID(persona_id))
+async def _card(api: PersonaAPI, member: Member, persona_id: str) -> PersonaCard:
+    reader = member.principal
+    async with api.database.unit_of_work(reader.org_id) as session:
+        return await api.personas.card(session, reader, UUID(persona_id))
 
 
 async def _require(api: PersonaAPI, member: Member, persona_id: str, *, write: bool) -> None:
@@ -26,7 +27,7 @@ async def _require(api: PersonaAPI, member: Member, persona_id: str, *, write: b
 async def test_a_card_has_what_a_conversation_needs(api: PersonaAPI, school: School) -> None:
     made = await school.expert.make_persona(is_active=False)
 
-    assert await _card(api, school.org_id, made["persona_id"]) == PersonaCard(
+    assert await _card(api, school.learner, made["persona_id"]) == PersonaCard(
         persona_id=UUID(made["persona_id"]), name="Mwalimu Keza", is_active=False, settings=PERSONA["settings"]
     )
 
@@ -40,7 +41,7 @@ async def test_there_is_no_card_of_an_unknown_foreign_or_deleted_persona(
 
     for persona_id in (str(new_id()), foreign["persona_id"], deleted["persona_id"]):
         with pytest.raises(PersonaNotFound):
-            await _card(api, school.org_id, persona_id)
+            await _card(api, school.learner, persona_id)
 
 
 async def test_a_profile_is_what_answers_are_made_from(api: PersonaAPI, school: School) -> None:

@@ -3,16 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 
-from bwenge.kit.db import APP_ROLE, PLATFORM, PLATFORM_ROLE, Database, DatabaseURLs, Scope, set_tenant
+from bwenge.kit.db import Database, DatabaseURLs, Scope, role_of, set_tenant, tenant_of
 from bwenge.migrations.runner import RolePasswords
 
-PASSWORDS = RolePasswords(app="app-test", platform="platform-test")
+PASSWORDS = RolePasswords(app="app-test", platform="platform-test", steward="steward-test")
 
 
 class SavepointDatabase(Database):
@@ -27,10 +26,12 @@ class SavepointDatabase(Database):
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
-    async def unit_of_work(self, scope: Scope) -> AsyncIterator[AsyncSession]:
-        role = PLATFORM_ROLE if scope is PLATFORM else APP_ROLE
+    async def unit_of_work(self, scope: Scope, *, snapshot: bool = False) -> AsyncIterator[AsyncSession]:
+        """Every statement may write: a snapshot would have to be the first thing that the one transaction does."""
+        del snapshot
+        org_id = tenant_of(scope)
         async with self._turn:
-            await self._connection.execute(text(f"SET LOCAL ROLE {role}"))
+            await self._connection.execute(text(f"SET LOCAL ROLE {role_of(scope)}"))
             await self._connection.execute(text("SELECT set_config('bwenge.org_id', '', true)"))
             try:
                 async with (
@@ -39,8 +40,8 @@ class SavepointDatabase(Database):
                     ) as session,
                     session.begin(),
                 ):
-                    if isinstance(scope, UUID):
-                        await set_tenant(session, scope)
+                    if org_id is not None:
+                        await set_tenant(session, org_id)
                     yield session
             finally:
                 await self._connection.execute(text("RESET ROLE"))
@@ -88,4 +89,9 @@ async def copied_database(admin_url: URL, *, name: str) -> AsyncIterator[URL]:
 
 
 def role_urls(admin_url: URL) -> DatabaseURLs:
-    return DatabaseURLs.for_roles(admin_url, app_password=PASSWORDS.app, platform_password=PASSWORDS.platform)
+    return DatabaseURLs.for_roles(
+        admin_url,
+        app_password=PASSWORDS.app,
+        platform_password=PASSWORDS.platform,
+        steward_password=PASSWORDS.steward,
+    )

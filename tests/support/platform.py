@@ -49,7 +49,7 @@ class PlatformProcess:
         self.url = f"http://127.0.0.1:{self.port}"
         self._demo = demo
         self._module = module
-        self._environment = dict(environment or {})
+        self._environment = {"BWENGE_RATE_LIMITS": "false"} | dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._output = data_dir.parent / f"{data_dir.name}.output"
 

@@ -12,9 +12,10 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 
 from bwenge.auth import wiring as auth
 from bwenge.auth.models import User
+from bwenge.auth.service import caller_of
 from bwenge.auth.tokens import AccessTokenIssuer, generate_signing_key
 from bwenge.kit.db import Database
-from bwenge.kit.identity import Principal, Role
+from bwenge.kit.identity import Principal, Role, member
 from bwenge.kit.ids import new_id
 from bwenge.persona import wiring as persona
 from bwenge.persona.service import PersonaService
@@ -85,12 +86,15 @@ class PersonaAPI:
 
     async def new_school(self) -> School:
         tag = new_id().hex
-        owner = await self.accounts.service.register_organization(
-            org_name="Groupe Scolaire Remera", name="Owner", email=f"owner@{tag}.example", password="ikaze123"
+        owner = self._member(
+            await self.accounts.service.register_organization(
+                org_name="Groupe Scolaire Remera", name="Owner", email=f"owner@{tag}.example", password="ikaze123"
+            )
         )
+        org_id = owner.principal.org_id
         members = {
             name: await self.accounts.service.create_member(
-                owner.org_id, name=name, role=role, username=f"{name}.{tag}", password="ikaze123"
+                org_id, name=name, role=role, username=f"{name}.{tag}", password="ikaze123"
             )
             for name, role in (
                 ("admin", Role.ADMIN),
@@ -100,10 +104,10 @@ class PersonaAPI:
             )
         }
         signed_in = {name: self._member(user) for name, user in members.items()}
-        return School(org_id=owner.org_id, owner=self._member(owner), **signed_in)
+        return School(org_id=org_id, owner=owner, **signed_in)
 
     def _member(self, user: User) -> Member:
-        principal = Principal(user_id=user.id, org_id=user.org_id, role=Role(user.role))
+        principal = member(caller_of(user))
         token = AccessTokenIssuer(self.accounts.keys).issue(principal, family_id=new_id())
         return Member(principal, bearer(token), self.client)
 
@@ -111,9 +115,13 @@ class PersonaAPI:
 @asynccontextmanager
 async def persona_api(database: Database) -> AsyncIterator[PersonaAPI]:
     accounts = auth.build(database, signing_key_pem=_SIGNING_KEY, password_hash=_QUICK_HASH)
-    feature = persona.build(database, members=accounts.service)
+    feature = persona.build(database, members=accounts.service, classes=accounts.classes)
     app = feature_app(
-        feature.router, database=database, token_verifier=accounts.token_verifier, services=[feature.service]
+        feature.router,
+        database=database,
+        token_verifier=accounts.token_verifier,
+        services=[feature.service],
+        membership=accounts.service,
     )
     async with client_of(app) as client:
         yield PersonaAPI(database, feature.service, client, accounts)

@@ -24,7 +24,6 @@ _VALUES: Final[tuple[tuple[type[types.TypeEngine[Any]], Callable[[], Any]], ...]
     (types.DateTime, lambda: datetime(2026, 11, 23, 8, tzinfo=UTC)),
     (types.Date, lambda: date(2026, 11, 23)),
     (JSON, dict),
-    (ARRAY, lambda: [1]),
     (types.LargeBinary, lambda: secrets.token_bytes(32)),
     (types.String, lambda: secrets.token_hex(8)),
 )
@@ -60,7 +59,10 @@ def _value(column: Column[Any], table: Table) -> Any:
             return found["value"]
     if isinstance(column.type, HALFVEC | VECTOR):
         return [0.5] * (column.type.dim or 1)
+    kind_of_values, is_array = column.type, isinstance(column.type, ARRAY)
+    if isinstance(column.type, ARRAY):
+        kind_of_values = column.type.item_type
     for kind, make in _VALUES:
-        if isinstance(column.type, kind):
-            return make()
+        if isinstance(kind_of_values, kind):
+            return [make()] if is_array else make()
     raise TypeError(f"no example of {column.type!r}, the type of {column}; add one here")

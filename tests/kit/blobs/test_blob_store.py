@@ -131,3 +131,15 @@ async def test_what_a_killed_writer_left_is_removed_and_nothing_else(store: Blob
 async def test_the_folder_is_closed_to_others(tmp_path: Path) -> None:
     BlobStore.on_disk(tmp_path / "blobs")
     assert (tmp_path / "blobs").stat().st_mode & 0o077 == 0
+
+
+async def test_everything_of_a_tenant_is_removed_and_nothing_of_another(store: BlobStore, tmp_path: Path) -> None:
+    ours, theirs = await put(store, tmp_path), await put(store, tmp_path)
+    folder = tmp_path / "blobs" / str(ours.org_id)
+    (folder / f"{ours.sha256}#1").write_bytes(b"half of it")
+
+    for _ in range(2):
+        await store.delete_all(ours.org_id)
+
+    assert not folder.exists()
+    assert await read(store, theirs) == CONTENT
