@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-import httpx
+import httpx2
 import pytest
 import uvicorn
 from fastapi import FastAPI
@@ -55,7 +55,7 @@ class ChatServer:
     tokens: Tokens
     school: School
     engine: AsyncEngine
-    http: httpx.AsyncClient
+    http: httpx2.AsyncClient
     clients: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def connect(
@@ -71,7 +71,7 @@ class ChatServer:
         parameters = {"persona_id": str(persona_id or self.school.persona_id), **query}
         connection = await self.clients.enter_async_context(
             connect(
-                f"ws://{self.address}/ws/chat?{httpx.QueryParams(parameters)}",
+                f"ws://{self.address}/ws/chat?{httpx2.QueryParams(parameters)}",
                 additional_headers={"Authorization": f"Bearer {token}"},
                 proxy=None,
             )
@@ -85,7 +85,7 @@ class ChatServer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, (host, int(port)))
-        query = httpx.QueryParams({"persona_id": str(self.school.persona_id), "session_id": session_id})
+        query = httpx2.QueryParams({"persona_id": str(self.school.persona_id), "session_id": session_id})
         token = self.tokens.issue(self.school.learner)
         connection = await self.clients.enter_async_context(
             connect(
@@ -106,7 +106,7 @@ class ChatServer:
 
     async def request(
         self, method: str, path: str, *, principal: Principal | None = None, **params: Any
-    ) -> httpx.Response:
+    ) -> httpx2.Response:
         token = self.tokens.issue(principal or self.school.learner)
         return await self.http.request(method, path, params=params, headers={"Authorization": f"Bearer {token}"})
 
@@ -181,7 +181,7 @@ async def running_server(
         personas=PersonaCards(), classes=Classrooms(), tenants=TenantDirectory(), audit=AuditTrail(), links=Links()
     )
     app = _application(feature, reading, database, tokens=tokens, members=members)
-    async with served(app) as address, httpx.AsyncClient(base_url=f"http://{address}", trust_env=False) as http:
+    async with served(app) as address, httpx2.AsyncClient(base_url=f"http://{address}", trust_env=False) as http:
         server = ChatServer(
             address=address,
             feature=feature,

@@ -5,7 +5,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import JSONResponse, Response
 
 from bwenge.cli import main
+from tests.support.logs import logging_restored
 
 PERSONAS = [
     {"persona_id": "018f0000-0000-7000-8000-000000000001", "name": "Gabriel"},
@@ -35,7 +36,7 @@ Command = Callable[..., Awaitable[Ended]]
 
 
 @pytest.fixture
-def bwenge(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+def bwenge(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Command]:
     """Run a command to its end, with nothing of the developer's own environment."""
     for name in os.environ:
         if name.startswith("BWENGE_") or name == "DATABASE_URL":
@@ -51,7 +52,8 @@ def bwenge(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
         captured = capsys.readouterr()
         return Ended(code, captured.out, captured.err)
 
-    return run
+    with logging_restored(monkeypatch):
+        yield run
 
 
 def _exit_code() -> int:

@@ -14,24 +14,19 @@ from bwenge.kit.telemetry import bind_request_id, configure_logging, current_req
 from bwenge.providers.llm.fake import ScriptedModel
 from tests.support.application import PASSWORD, open_application
 from tests.support.databases import SavepointDatabase
+from tests.support.logs import logging_restored
 
 QUESTION = "What is the fare from Kigali to Huye?"
 LESSON = b"The fare from Kigali to Huye is 3,200 francs."
 
 
 @pytest.fixture
-def written() -> Iterator[io.StringIO]:
+def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     """What a process configured as the platform is writes to its log."""
-    root = logging.getLogger()
-    kept, level, configuration = root.handlers, root.level, structlog.get_config()
     stream = io.StringIO()
-    configure_logging(logging.StreamHandler(stream), level="DEBUG")
-    # The loggers of modules that are imported already have kept another configuration, or none.
-    structlog.configure(cache_logger_on_first_use=False)
-    yield stream
-    structlog.configure(**configuration)
-    root.handlers = kept
-    root.setLevel(level)
+    with logging_restored(monkeypatch):
+        configure_logging(logging.StreamHandler(stream), level="DEBUG")
+        yield stream
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
