@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from bwenge.kit.identity import Role
-from tests.apps.test_tenant_isolation import TEXT, add_conversation
 from tests.support.application import Application, Person
+from tests.support.furnished import TEXT, add_conversation
 
 
 @dataclass

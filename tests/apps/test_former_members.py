@@ -13,10 +13,10 @@ from bwenge.chat.models import Message
 from bwenge.kit.http.security import declared_access
 from bwenge.kit.identity import Role
 from bwenge.kit.ids import new_id
-from tests.apps.test_tenant_isolation import add_conversation
 from tests.support.application import Application, Person
 from tests.support.databases import SavepointDatabase
 from tests.support.feature_app import code_of
+from tests.support.furnished import add_conversation
 
 OF_MEMBERS: Final = frozenset({"members", "signed_in"})
 

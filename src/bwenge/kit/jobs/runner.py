@@ -9,7 +9,7 @@ import contextlib
 import os
 import socket
 from collections import Counter as Tally
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
@@ -85,6 +85,10 @@ class JobRunner:
         self._stopping = False
         self._running: dict[asyncio.Task[None], ClaimedJob] = {}
         self._loops: list[asyncio.Task[None]] = []
+
+    @property
+    def kinds(self) -> Collection[JobKind]:
+        return self._kinds.values()
 
     async def start(self, *, alone: bool = False) -> None:
         """Begin to claim.
