@@ -14,6 +14,7 @@ from bwenge.kit.db import Database
 from bwenge.kit.identity import Role
 from tests.support.application import Application, Person, open_application
 from tests.support.databases import SavepointDatabase
+from tests.support.feature_app import code_of
 
 NOBODY: Final = uuid4()
 
@@ -100,7 +101,7 @@ async def test_a_group_is_owned_by_an_active_expert_or_above_whom_the_caller_may
 
 
 async def test_an_expert_has_own_groups_and_another_s_is_as_unknown(school: School) -> None:
-    persona_id = await school.application.create_persona(school.owner)
+    persona_id = await school.application.create_persona(school.colleague)
     group_id = await school.application.create_group(school.colleague, learners=[school.learner], personas=[persona_id])
     learner, persona = {"user_id": str(school.classmate.user_id)}, {"persona_id": str(persona_id)}
 
@@ -161,7 +162,7 @@ async def test_a_group_is_renamed_and_given_to_another_teacher(school: School) -
 
 
 async def test_a_deleted_group_is_gone_and_its_learners_and_personas_stay(school: School) -> None:
-    persona_id = await school.application.create_persona(school.owner)
+    persona_id = await school.application.create_persona(school.teacher)
     group_id = await school.application.create_group(school.teacher, learners=[school.learner], personas=[persona_id])
 
     assert (await school.call(school.teacher, "DELETE", f"/{group_id}")).status_code == 204
@@ -225,7 +226,7 @@ async def test_of_learners_one_of_whom_cannot_join_none_does(school: School, dat
 
 async def test_personas_are_put_into_a_group_and_taken_out(school: School) -> None:
     group_id = await school.application.create_group(school.teacher)
-    personas = [str(await school.application.create_persona(school.colleague)) for _ in range(2)]
+    personas = [str(await school.application.create_persona(school.teacher)) for _ in range(2)]
 
     answers = [
         await school.call(school.teacher, "POST", f"/{group_id}/personas", body)
@@ -241,6 +242,27 @@ async def test_personas_are_put_into_a_group_and_taken_out(school: School) -> No
         {"persona_id": persona_id} for persona_id in personas[::-1]
     ]
     assert [answer.status_code for answer in removed] == [204, 404]
+
+
+async def test_an_expert_takes_no_colleagues_persona_from_the_other_learners(school: School) -> None:
+    """In its first group a persona vanishes for everybody outside of it: that is its owner's to decide."""
+    make, join = school.application.create_group, school.application.join
+    persona_id = await school.application.create_persona(school.colleague)
+    group_id = await make(school.teacher, learners=[school.learner])
+    body = {"persona_id": str(persona_id)}
+    seen = f"/personas/{persona_id}"
+
+    refused = await school.call(school.teacher, "POST", f"/{group_id}/personas", body)
+
+    assert code_of(refused) == (403, "forbidden")
+    assert "owner or an administrator" in refused.json()["detail"]
+    assert (await school.application.client.get(seen, headers=school.classmate.headers)).status_code == 200
+
+    # Once its owner has put it into a group, it may be in others too; and administrators decide as owners do.
+    await join(school.colleague, await make(school.colleague), "personas", persona_id=persona_id)
+    await join(school.teacher, group_id, "personas", persona_id=persona_id)
+    second = await school.application.create_persona(school.colleague)
+    await join(school.admin, group_id, "personas", persona_id=second)
 
 
 async def test_a_deleted_persona_is_in_no_group_and_comes_into_none(school: School) -> None:
@@ -277,7 +299,7 @@ async def test_a_malformed_body_is_refused(school: School, path: str, body: dict
 
 
 async def test_every_act_is_in_the_audit_log_and_what_changed_nothing_is_not(school: School) -> None:
-    persona_id = str(await school.application.create_persona(school.owner))
+    persona_id = str(await school.application.create_persona(school.teacher))
     group_id = str(await school.application.create_group(school.teacher))
     learner_id = str(school.learner.user_id)
     for method, path, body in (

@@ -125,11 +125,18 @@ class Classes(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class KeptPersona:
+    """`owner_id` is None where nobody owns it any more."""
+
+    owner_id: UUID | None
+
+
 class PersonaDirectory(Protocol):
     """Which personas there are; the personas' own feature implements it."""
 
-    async def exists(self, session: AsyncSession, persona_id: UUID) -> bool:
-        """Whether the session's tenant has this persona; one that it has is not deleted before the transaction ends."""
+    async def keep(self, session: AsyncSession, persona_id: UUID) -> KeptPersona | None:
+        """This persona of the session's tenant, if there is one; nobody deletes it before the transaction ends."""
         ...
 
     async def existing(self, session: AsyncSession, persona_ids: Collection[UUID]) -> frozenset[UUID]:
@@ -140,8 +147,8 @@ class PersonaDirectory(Protocol):
 class NoPersonas:
     """Where nothing has personas."""
 
-    async def exists(self, session: AsyncSession, persona_id: UUID) -> bool:  # noqa: ARG002  # the directory's signature
-        return False
+    async def keep(self, session: AsyncSession, persona_id: UUID) -> None:  # noqa: ARG002  # the directory's signature
+        return None
 
     async def existing(self, session: AsyncSession, persona_ids: Collection[UUID]) -> frozenset[UUID]:  # noqa: ARG002  # the directory's signature
         return frozenset()

@@ -21,13 +21,13 @@ async def find(session: AsyncSession, persona_id: UUID, *, org_id: UUID, lock: b
     return await session.scalar(query.with_for_update(key_share=True) if lock else query)
 
 
-async def keep_in_tenant(session: AsyncSession, persona_id: UUID) -> bool:
-    """Whether it is there; then nobody deletes it until the transaction ends.
+async def keep_in_tenant(session: AsyncSession, persona_id: UUID) -> Persona | None:
+    """The persona, if it is there; then nobody deletes it until the transaction ends.
 
     In the tenant that the transaction named: row-level security shows no other one's personas.
     """
-    query = select(Persona.id).where(Persona.id == persona_id, Persona.deleted_at.is_(None))
-    return await session.scalar(query.with_for_update(read=True)) is not None
+    query = select(Persona).where(Persona.id == persona_id, Persona.deleted_at.is_(None))
+    return await session.scalar(query.with_for_update(read=True))
 
 
 async def existing_in_tenant(session: AsyncSession, persona_ids: Collection[UUID]) -> frozenset[UUID]:
