@@ -102,6 +102,8 @@ RATES: Final[dict[tuple[str, str], str]] = {
     ("POST", "/knowledge/upload"): "10/minute by user",
     ("DELETE", "/knowledge/{source_id}"): "20/minute by user",
     ("GET", "/knowledge/{source_id}/status"): "100/minute by user",
+    ("GET", "/operator/orgs"): "100/minute by user",
+    ("POST", "/operator/orgs/{org_id}/grant"): "100/minute by user",
     ("POST", "/orgs/{org_id}/invite"): "10/minute by user",
     ("GET", "/orgs/{org_id}/members"): "50/minute by user",
     ("DELETE", "/orgs/{org_id}/members/{user_id}"): "50/minute by user",
@@ -209,6 +211,14 @@ async def test_an_operator_is_no_member_of_any_organisation(application: Applica
                 assert status == 403, route.key
     finally:
         application.app.state.token_verifier = verifier
+
+
+async def test_what_everybody_who_signed_in_may_call_an_operator_may_call(application: Application) -> None:
+    headers = await application.add_operator()
+    for route in routes_of(application.app):
+        if access_of(route).callers in {"signed_in", "operators"}:
+            status = (await call(application, route, headers, org_id=uuid4())).status_code
+            assert status not in {401, 403}, (route.key, status)
 
 
 def test_the_document_shows_who_may_call_and_how_each_is_refused(application: Application) -> None:

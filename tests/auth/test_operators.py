@@ -1,6 +1,7 @@
 """Operators: their accounts and sessions, what they may not call, and what stays of members who try their routes."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -11,14 +12,16 @@ from httpx2 import Response
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
-from bwenge.auth.errors import EmailTaken
+from bwenge.auth.errors import CommonPassword, EmailTaken
 from bwenge.auth.models import User
+from bwenge.kit.errors import NotFound
 from bwenge.kit.http import dependencies
 from bwenge.kit.http.security import declared_access
 from bwenge.kit.identity import Role
 from bwenge.kit.ids import new_id
 from tests.support.accounts import registration
-from tests.support.application import PASSWORD, Application, Person
+from tests.support.application import PASSWORD, Application, Person, open_application
+from tests.support.audit import audited
 from tests.support.databases import SavepointDatabase
 from tests.support.feature_app import bearer, code_of
 
@@ -93,6 +96,60 @@ async def test_an_operator_sees_and_changes_their_own_profile(
     assert (shown.status_code, shown.json()) == (200, login["user"])
     assert (changed.status_code, changed.json()) == (200, login["user"] | {"name": "Ineza U.", "language": "fr"})
     assert (await application.client.get("/users/me", headers=headers)).json() == changed.json()
+
+
+async def test_an_operator_sets_a_new_password_and_every_other_session_ends(
+    application: Application, login: dict[str, Any], headers: dict[str, str], database: SavepointDatabase
+) -> None:
+    other = await application.client.post("/auth/login", json={"email": EMAIL, "password": PASSWORD})
+    body = {"current_password": PASSWORD, "new_password": "inyoni zo mu gishanga"}
+
+    wrong = await application.client.post("/auth/password", headers=headers, json=body | {"current_password": "x"})
+    changed = await application.client.post("/auth/password", headers=headers, json=body)
+
+    assert code_of(wrong) == (401, "invalid_credentials")
+    assert changed.status_code == 204
+    sessions = [
+        (await application.client.post("/auth/refresh", json={"refresh_token": session["refresh_token"]})).status_code
+        for session in (login, other.json())
+    ]
+    assert sessions == [200, 401]
+    for password, status in ((PASSWORD, 401), (body["new_password"], 200)):
+        answer = await application.client.post("/auth/login", json={"email": EMAIL, "password": password})
+        assert answer.status_code == status
+    [entry] = await audited(database, action="password.changed")
+    assert (entry.org_id, entry.actor_id) == (None, login["user"]["user_id"])
+
+
+async def test_an_operator_who_is_let_in_no_more_has_no_session_left(
+    application: Application, login: dict[str, Any], headers: dict[str, str], database: SavepointDatabase
+) -> None:
+    await application.platform.auth.operators.deactivate(EMAIL.upper())
+
+    for answer in (
+        await application.client.post("/auth/refresh", json={"refresh_token": login["refresh_token"]}),
+        await organisations(application, headers),
+    ):
+        assert code_of(answer) == (401, "unauthenticated")
+    [entry] = await audited(database, action="operator.deactivated")
+    assert entry.target_id == login["user"]["user_id"]
+
+
+async def test_only_active_operators_are_deactivated(application: Application) -> None:
+    owner = await application.register()
+    mail = (await application.client.get("/users/me", headers=owner.headers)).json()["email"]
+
+    for email in (mail, "nobody@bwenge.example"):
+        with pytest.raises(NotFound):
+            await application.platform.auth.operators.deactivate(email)
+
+    assert (await application.client.get("/users/me", headers=owner.headers)).status_code == 200
+
+
+@pytest.mark.parametrize("password", ["password1", "ineza@bwenge.example"])
+async def test_an_operators_password_is_not_easily_guessed(application: Application, password: str) -> None:
+    with pytest.raises(CommonPassword):
+        await application.platform.auth.operators.create(EMAIL, name="Ineza", password=password)
 
 
 async def test_a_deactivated_operator_is_refused_everywhere_at_once(
@@ -212,6 +269,20 @@ async def test_a_members_attempt_stays_in_the_log_of_their_own_organisation(appl
     [entry] = await denials(application, owner)
     assert (entry["actor_id"], entry["detail"]) == (str(learner.user_id), {"call": "GET /operator/orgs"})
     assert await denials(application, elsewhere) == []
+
+
+async def test_a_flood_of_attempts_does_not_fill_the_log(database: SavepointDatabase, tmp_path: Path) -> None:
+    limits: dict[str, Any] = {"rate_limits": True, "rate_limit_overrides": {"OPERATOR": "2/minute"}}
+    async with open_application(database, tmp_path, **limits) as application:
+        owner = await application.register()
+        answers = [await organisations(application, owner.headers) for _ in range(3)]
+        [(method, path, _), *_] = [
+            route for route in routes_of(application, "operators") if route[1] != "/operator/orgs"
+        ]
+        answers.append(await application.client.request(method, path, headers=owner.headers))
+
+        assert [answer.status_code for answer in answers] == [403, 403, 429, 429]
+        assert len(await denials(application, owner)) == 2
 
 
 async def test_an_operators_own_call_leaves_no_denial(application: Application, headers: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""`bwenge create-operator`, with the platform stopped and beside a running one."""
+"""`bwenge create-operator` and `bwenge deactivate-operator`, with the platform stopped and beside a running one."""
 
 import getpass
 import io
@@ -46,6 +46,13 @@ def operators_of(server: Server) -> list[tuple[str, str]]:
         return connection.execute("SELECT email, name FROM users WHERE role = 'operator' ORDER BY id").fetchall()
 
 
+def active_operators_of(server: Server) -> list[str]:
+    url = server.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url) as connection:
+        query = "SELECT email FROM users WHERE role = 'operator' AND is_active"
+        return [email for (email,) in connection.execute(query)]
+
+
 async def test_an_operator_is_made_while_the_platform_is_stopped_and_beside_a_running_one(
     bwenge: Command, data_dir: Path, typed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,6 +73,11 @@ async def test_an_operator_is_made_while_the_platform_is_stopped_and_beside_a_ru
     assert operators_of(server) == [("ineza@bwenge.example", "Ineza"), ("keza@bwenge.example", "Keza")]
     for ended in (stopped, beside, taken):
         assert PASSWORD not in ended.output + ended.complaint
+    away = await bwenge("deactivate-operator", "Keza@bwenge.example", "--data-dir", str(data_dir))
+    again = await bwenge("deactivate-operator", "keza@bwenge.example", "--data-dir", str(data_dir))
+    assert (away.code, away.output) == (0, "Keza@bwenge.example is no operator any more.\n")
+    assert (again.code, again.complaint) == (1, "bwenge: No active operator has this email address.\n")
+    assert active_operators_of(server) == ["ineza@bwenge.example"]
     servers.close()
 
 
@@ -92,7 +104,11 @@ async def test_an_external_database_that_was_not_prepared_is_told_with_what_to_d
 
 @pytest.mark.parametrize(
     ("email", "password", "told"),
-    [("ineza", PASSWORD, "this is not an email address"), ("ineza@bwenge.example", "short", "8 to 128 characters")],
+    [
+        ("ineza", PASSWORD, "this is not an email address"),
+        ("ineza@bwenge.example", "short", "8 to 128 characters"),
+        ("ineza@bwenge.example", "password1", "easily guessed"),
+    ],
 )
 async def test_a_wrong_account_is_told(
     bwenge: Command, admin_url: URL, typed: list[str], email: str, password: str, told: str

@@ -1,4 +1,7 @@
-"""Making the platform's staff from the command line, beside a running platform or without one."""
+"""Letting the platform's staff in and out from the command line, beside a running platform or without one."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from sqlalchemy.exc import ProgrammingError
 
@@ -6,6 +9,7 @@ from bwenge.apps.resources import join_server
 from bwenge.apps.secrets import Secrets
 from bwenge.apps.settings import Settings
 from bwenge.auth import wiring as auth_wiring
+from bwenge.auth.operators import Operators
 from bwenge.kit.db import Database, DatabaseUnavailable, DatabaseURLs
 
 
@@ -21,20 +25,38 @@ async def create_operator(settings: Settings, secrets: Secrets, *, email: str, n
     """Make an operator's account.
 
     Raises:
-        ValueError: As `auth.operators.Operators.create`.
+        ValueError, CommonPassword: As `auth.operators.Operators.create`.
         EmailTaken: Another account has the address.
         DatabaseNotPrepared
         DataDirectoryInUse, PostgresFailedToStart, DatabaseRefused
     """
+    async with _operators(settings, secrets) as operators:
+        await operators.create(email, name=name, password=password)
+
+
+async def deactivate_operator(settings: Settings, secrets: Secrets, *, email: str) -> None:
+    """End an operator's sessions and let them in no more.
+
+    Raises:
+        ValueError: This is no email address.
+        NotFound: No active operator has it.
+        DatabaseNotPrepared
+        DataDirectoryInUse, PostgresFailedToStart, DatabaseRefused
+    """
+    async with _operators(settings, secrets) as operators:
+        await operators.deactivate(email)
+
+
+@asynccontextmanager
+async def _operators(settings: Settings, secrets: Secrets) -> AsyncIterator[Operators]:
     with join_server(settings, secrets) as url:
         passwords = secrets.role_passwords
         urls = DatabaseURLs.for_roles(
             url, app_password=passwords.app, platform_password=passwords.platform, steward_password=passwords.steward
         )
         database = Database(urls, pool_size=1)
-        feature = auth_wiring.build(database, signing_key_pem=secrets.signing_key_pem())
         try:
-            await feature.operators.create(email, name=name, password=password)
+            yield auth_wiring.build(database, signing_key_pem=secrets.signing_key_pem()).operators
         except (DatabaseUnavailable, ProgrammingError) as error:
             raise DatabaseNotPrepared from error
         finally:

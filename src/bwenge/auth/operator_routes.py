@@ -8,6 +8,7 @@ from bwenge.auth.identifiers import MAX_NAME_LENGTH
 from bwenge.auth.operators import Operators
 from bwenge.kit.http.dependencies import ActiveOperator, provided
 from bwenge.kit.http.problems import problems
+from bwenge.kit.http.rates import limited
 from bwenge.kit.http.schemas import ResponseBody, Timestamp
 from bwenge.kit.http.security import operators
 from bwenge.kit.pagination import CurrentPage, Page, cut_page
@@ -33,7 +34,12 @@ class OrganizationSummaryResponse(ResponseBody):
     members: int = Field(description="Active ones")
 
 
-@router.get("/orgs", operation_id="listOrganizations", dependencies=[operators()], responses=problems(401, 403, 422))
+@router.get(
+    "/orgs",
+    operation_id="listOrganizations",
+    dependencies=[limited("operator", "100/minute"), operators()],
+    responses=problems(401, 403, 422, 429),
+)
 async def list_organizations(
     _operator: ActiveOperator,
     service: Annotated[Operators, Depends(provided(Operators))],

@@ -13,7 +13,7 @@ from bwenge.auth.password_schemas import (
 from bwenge.auth.recovery import Recovery
 from bwenge.auth.routes import MaybeBearer
 from bwenge.kit.errors import Unauthenticated
-from bwenge.kit.http.dependencies import ActivePrincipal, OwnTenant, provided
+from bwenge.kit.http.dependencies import ActiveCaller, ActivePrincipal, OwnTenant, provided
 from bwenge.kit.http.problems import problems
 from bwenge.kit.http.rates import limited
 from bwenge.kit.http.security import anyone, holders, members, signed_in
@@ -32,12 +32,12 @@ CurrentRecovery = Annotated[Recovery, Depends(provided(Recovery))]
     responses=problems(401, 403, 422, 429),
 )
 async def change_password(
-    body: PasswordChangeBody, principal: ActivePrincipal, credentials: MaybeBearer, recovery: CurrentRecovery
+    body: PasswordChangeBody, caller: ActiveCaller, credentials: MaybeBearer, recovery: CurrentRecovery
 ) -> None:
     """Set one's own password. Every other session of the account ends."""
     if credentials is None:
         raise Unauthenticated
-    await recovery.change(principal, credentials.credentials, body.current_password, body.new_password)
+    await recovery.change(caller, credentials.credentials, body.current_password, body.new_password)
 
 
 @router.post(

@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bwenge.auth import recovery_queries, repository
+from bwenge.auth import group_queries, recovery_queries, repository
 from bwenge.auth.audit import attempt
 from bwenge.auth.back_off import BackOff
 from bwenge.auth.contract import AuditEntry, AuditLog
@@ -26,7 +26,7 @@ from bwenge.auth.passwords import Passwords
 from bwenge.auth.tokens import AccessTokenVerifier, Clock, utc_now
 from bwenge.kit.db import PLATFORM, Database
 from bwenge.kit.errors import Forbidden, NotFound
-from bwenge.kit.identity import Principal, Role
+from bwenge.kit.identity import Caller, Principal, Role
 from bwenge.kit.ids import new_id
 from bwenge.kit.mail import Mailer
 
@@ -90,7 +90,7 @@ class Recovery:
         self._mailing: set[asyncio.Task[None]] = set()
         self._free = asyncio.Semaphore(_MAILS_AT_ONCE)
 
-    async def change(self, principal: Principal, access_token: str, current: str, new: str) -> None:
+    async def change(self, caller: Caller, access_token: str, current: str, new: str) -> None:
         """Set the caller's own password and end every session but the one of the access token.
 
         Raises:
@@ -98,13 +98,13 @@ class Recovery:
             CommonPassword
         """
         family_id = self._verifier.claims(access_token).family_id
-        async with self._database.unit_of_work(principal.org_id) as session:
-            user = await repository.get_member(session, principal.user_id, org_id=principal.org_id)
+        async with self._database.unit_of_work(PLATFORM) as session:
+            user = await repository.get_active(session, caller)
         verification = await self._passwords.verify(current, None if user is None else user.password_hash)
         if user is None or not verification.is_right:
             async with self._database.unit_of_work(PLATFORM) as session:
                 await self._audit.record(
-                    session, AuditEntry.by(principal, "password.change_refused", target=("user", principal.user_id))
+                    session, AuditEntry.by(caller, "password.change_refused", target=("user", caller.user_id))
                 )
             raise InvalidCredentials
         require_uncommon(new, field=_FIELD)
@@ -116,7 +116,7 @@ class Recovery:
             if present is None or not present.is_active or present.password_hash != user.password_hash:
                 raise InvalidCredentials
             await self._set(session, present, new_hash, keep=family_id)
-            await self._audit.record(session, AuditEntry.by(principal, "password.changed", target=("user", present.id)))
+            await self._audit.record(session, AuditEntry.by(caller, "password.changed", target=("user", present.id)))
 
     def begin_reset(self, identifier: str) -> None:
         """Mail a link to the account's address, if there is such an account, after the caller has been answered.
@@ -268,12 +268,10 @@ class Recovery:
 
 async def _require_may_reset(session: AsyncSession, principal: Principal, user: User) -> None:
     role = Role(user.role)
-    if not principal.role.at_least(Role.ADMIN):
-        is_own = role is Role.USER and await recovery_queries.teaches(
-            session, principal.user_id, user.id, org_id=principal.org_id
-        )
-        if not is_own:
-            raise NotFound
+    if not principal.role.at_least(Role.ADMIN) and not await group_queries.has_learner(
+        session, principal.user_id, user.id, org_id=principal.org_id
+    ):
+        raise NotFound
     if user.id == principal.user_id or not principal.role.at_least(role):
         raise Forbidden
 

@@ -7,7 +7,7 @@ from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bwenge.auth.models import Group, GroupMember, PasswordResetCode, PasswordResetLink, RefreshToken, User
+from bwenge.auth.models import PasswordResetCode, PasswordResetLink, RefreshToken, User
 
 
 async def add_link(session: AsyncSession, user: User, token_hash: bytes, *, expires_at: datetime) -> None:
@@ -99,15 +99,3 @@ async def revoke_sessions(session: AsyncSession, user_id: UUID, *, at: datetime,
     if but is not None:
         statement = statement.where(RefreshToken.family_id != but)
     await session.execute(statement.values(revoked_at=at))
-
-
-async def teaches(session: AsyncSession, expert_id: UUID, user_id: UUID, *, org_id: UUID) -> bool:
-    """Whether the user is in a group that the expert owns."""
-    taught = exists().where(
-        GroupMember.group_id == Group.id,
-        GroupMember.user_id == user_id,
-        GroupMember.org_id == org_id,
-        Group.org_id == org_id,
-        Group.owner_id == expert_id,
-    )
-    return bool(await session.scalar(select(taught)))

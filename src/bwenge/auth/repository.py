@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from bwenge.auth.errors import EmailTaken, UsernameTaken
 from bwenge.auth.models import Organization, RefreshToken, User
 from bwenge.kit.errors import Conflict
-from bwenge.kit.identity import OPERATOR
+from bwenge.kit.identity import OPERATOR, Caller, Operator
 
 _TAKEN: Final[Mapping[str | None, type[Conflict]]] = {
     "uq_users_email": EmailTaken,
@@ -56,6 +56,12 @@ async def get_member(session: AsyncSession, user_id: UUID, *, org_id: UUID) -> U
 
 async def get_operator(session: AsyncSession, user_id: UUID) -> User | None:
     return await session.scalar(select(User).where(User.id == user_id, User.role == OPERATOR, User.is_active))
+
+
+async def get_active(session: AsyncSession, caller: Caller) -> User | None:
+    if isinstance(caller, Operator):
+        return await get_operator(session, caller.user_id)
+    return await get_member(session, caller.user_id, org_id=caller.org_id)
 
 
 async def lock_user(session: AsyncSession, user_id: UUID) -> User | None:

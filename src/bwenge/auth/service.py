@@ -222,10 +222,7 @@ class AuthService:
 
     async def profile(self, session: AsyncSession, caller: Caller) -> User:
         """Raises `Unauthenticated` when the caller is no active member or operator any more."""
-        if isinstance(caller, Operator):
-            user = await repository.get_operator(session, caller.user_id)
-        else:
-            user = await repository.get_member(session, caller.user_id, org_id=caller.org_id)
+        user = await repository.get_active(session, caller)
         if user is None:
             raise Unauthenticated
         return user

@@ -124,7 +124,7 @@ def build(
         keys=keys,
         token_verifier=parts.verifier,
         api_keys=parts.api_keys,
-        operators=Operators(database, passwords=parts.passwords, members=service, audit=parts.audit),
+        operators=Operators(database, passwords=parts.passwords, members=service, audit=parts.audit, clock=clock),
         membership=parts.membership(service),
     )
 

@@ -124,6 +124,18 @@ def create_operator(
     output.print(f"{email} is an operator now.", markup=False)
 
 
+@cli.command("deactivate-operator")
+def deactivate_operator(
+    email: Annotated[str, typer.Argument(help="The email address that the operator logs in with")],
+    data_dir: DataDir = None,
+) -> None:
+    """End the sessions of one of the platform's staff, and let them in no more."""
+    from bwenge.cli.operators import deactivate_operator as deactivate  # noqa: PLC0415  # as above
+
+    deactivate(_settings(data_dir=data_dir), email=email)
+    output.print(f"{email} is no operator any more.", markup=False)
+
+
 @cli.command()
 def grant(
     org_id: Annotated[UUID, typer.Argument(help="The organisation's id")],

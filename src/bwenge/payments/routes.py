@@ -5,6 +5,7 @@ from fastapi import APIRouter, Depends
 
 from bwenge.kit.http.dependencies import ActiveOperator, TenantSession, provided
 from bwenge.kit.http.problems import problems
+from bwenge.kit.http.rates import limited
 from bwenge.kit.http.security import CurrentPrincipal, anyone, members, operators
 from bwenge.payments.plans import PLANS
 from bwenge.payments.schemas import GrantBody, PlanResponse, PlansResponse, SubscriptionResponse
@@ -37,8 +38,8 @@ async def get_current_subscription(
 @router.post(
     "/operator/orgs/{org_id}/grant",
     operation_id="grantPlan",
-    dependencies=[operators()],
-    responses=problems(401, 403, 404, 422),
+    dependencies=[limited("operator", "100/minute"), operators()],
+    responses=problems(401, 403, 404, 422, 429),
 )
 async def grant_plan(
     org_id: UUID, body: GrantBody, operator: ActiveOperator, subscriptions: Subscriptions

@@ -1,6 +1,7 @@
 """What routes ask for: the service they speak to, and the request's transaction."""
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from starlette.requests import HTTPConnection
 from bwenge.kit.db import PLATFORM, Database
 from bwenge.kit.errors import NotFound
 from bwenge.kit.http.security import CurrentCaller, CurrentOperator, CurrentPrincipal
-from bwenge.kit.identity import Membership, Operator, Principal
+from bwenge.kit.identity import Caller, Membership, Operator, Principal
 
 T = TypeVar("T")
 
@@ -49,11 +50,23 @@ def _membership(connection: HTTPConnection) -> Membership:
 CurrentMembership = Annotated[Membership, Depends(_membership)]
 
 
+@asynccontextmanager
+async def _work_of(caller: Caller, database: Database, membership: Membership) -> AsyncIterator[AsyncSession]:
+    """A transaction in the caller's tenant, or the platform's for an operator, once they are found to be active."""
+    if isinstance(caller, Operator):
+        async with database.unit_of_work(PLATFORM) as session:
+            await membership.require_active_operator(session, caller)
+            yield session
+    else:
+        async with database.unit_of_work(caller.org_id) as session:
+            await membership.require_active(session, caller)
+            yield session
+
+
 async def _tenant_session(
     principal: CurrentPrincipal, database: CurrentDatabase, membership: CurrentMembership
 ) -> AsyncIterator[AsyncSession]:
-    async with database.unit_of_work(principal.org_id) as session:
-        await membership.require_active(session, principal)
+    async with _work_of(principal, database, membership) as session:
         yield session
 
 
@@ -65,14 +78,8 @@ TenantSession = Annotated[AsyncSession, Depends(_tenant_session, scope="function
 async def _caller_session(
     caller: CurrentCaller, database: CurrentDatabase, membership: CurrentMembership
 ) -> AsyncIterator[AsyncSession]:
-    if isinstance(caller, Operator):
-        async with database.unit_of_work(PLATFORM) as session:
-            await membership.require_active_operator(session, caller)
-            yield session
-    else:
-        async with database.unit_of_work(caller.org_id) as session:
-            await membership.require_active(session, caller)
-            yield session
+    async with _work_of(caller, database, membership) as session:
+        yield session
 
 
 CallerSession = Annotated[AsyncSession, Depends(_caller_session, scope="function")]
@@ -82,21 +89,28 @@ CallerSession = Annotated[AsyncSession, Depends(_caller_session, scope="function
 async def _active_principal(
     principal: CurrentPrincipal, database: CurrentDatabase, membership: CurrentMembership
 ) -> Principal:
-    async with database.unit_of_work(principal.org_id) as session:
-        await membership.require_active(session, principal)
-    return principal
+    async with _work_of(principal, database, membership):
+        return principal
 
 
 ActivePrincipal = Annotated[Principal, Depends(_active_principal)]
 """For routes whose use case opens its own units of work: the member was active when the request came."""
 
 
+async def _active_caller(caller: CurrentCaller, database: CurrentDatabase, membership: CurrentMembership) -> Caller:
+    async with _work_of(caller, database, membership):
+        return caller
+
+
+ActiveCaller = Annotated[Caller, Depends(_active_caller)]
+"""As `ActivePrincipal`, of members and operators."""
+
+
 async def _active_operator(
     operator: CurrentOperator, database: CurrentDatabase, membership: CurrentMembership
 ) -> Operator:
-    async with database.unit_of_work(PLATFORM) as session:
-        await membership.require_active_operator(session, operator)
-    return operator
+    async with _work_of(operator, database, membership):
+        return operator
 
 
 ActiveOperator = Annotated[Operator, Depends(_active_operator)]

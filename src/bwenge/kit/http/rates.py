@@ -38,7 +38,8 @@ class Rate:
 def limited(name: str, rate: str, *, by: Literal["user", "address"] = "user") -> Any:
     """A route dependency that counts the request, and refuses it with 429 where the window is full.
 
-    A route without a token counts by address. It stands after the declaration of who may call.
+    A route without a token counts by address. It stands after the declaration of who may call, but before the one
+    of operators.
     """
     declared = Rate(name, rate, by)
 

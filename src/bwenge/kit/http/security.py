@@ -126,7 +126,10 @@ def signed_in(*, by_key: bool = False) -> Any:
 
 
 def operators() -> Any:
-    """The platform's staff; a member's attempt is refused, and kept where `app.state.operator_denials` is set."""
+    """The platform's staff; a member's attempt is refused, and kept where `app.state.operator_denials` is set.
+
+    It stands after the route's rate limit, which bounds how much is kept.
+    """
 
     async def check(request: Request, caller: CurrentCaller) -> None:
         if isinstance(caller, Operator):
