@@ -1,7 +1,7 @@
 """Wrong passwords make the next attempt wait, for one account from one network.
 
-An account that does not exist is treated alike, so that waiting tells nothing. Who guesses from many addresses makes
-nobody wait but themselves; the account's owner, elsewhere, is let in at once.
+An account is known by its id, and one that does not exist by what it was called, so that waiting tells nothing. Who
+guesses from many addresses makes nobody wait but themselves; the account's owner, elsewhere, is let in at once.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.auth import back_off_queries
+from bwenge.auth.identifiers import fold_identifier
 from bwenge.auth.models import LoginFailures
 from bwenge.auth.settings import REFUSAL_SECONDS
 from bwenge.auth.tokens import Clock, utc_now
@@ -35,32 +36,35 @@ class BackOff:
         self._key = key
         self._clock = clock
 
-    async def require_patience(self, session: AsyncSession, identifier: str, *, network: str) -> None:
-        """Raise `RateLimited` where the last wrong password is too short a time ago."""
-        found = await back_off_queries.get(session, self.account_hash(identifier), network)
-        now = self._clock()
-        if found is None or _is_forgotten(found, now):
-            return
-        wait = found.last_failed_at + _wait_after(found.failures) - now
-        if wait > timedelta():
-            raise RateLimited(retry_after=wait / timedelta(seconds=1), limit=FREE_FAILURES)
+    async def take_attempt(self, session: AsyncSession, account: str, *, network: str) -> None:
+        """Count a wrong password before it is looked at: of attempts at one moment, each sees those before it.
 
-    async def note_failure(self, session: AsyncSession, identifier: str, *, network: str) -> None:
-        """Count a wrong password, and clear away what is forgotten of everybody."""
+        `forget` takes back what turns out to be right. What is forgotten of everybody is cleared away.
+
+        Raises:
+            RateLimited: The last wrong password is too short a time ago; nothing was counted.
+        """
         now = self._clock()
         await back_off_queries.delete_before(session, now - WINDOW)
-        await back_off_queries.add_failure(
-            session, self.account_hash(identifier), network, at=now, free=FREE_FAILURES, window=WINDOW
-        )
+        count = await back_off_queries.lock(session, self._hash(account), network, at=now)
+        if _is_forgotten(count, now):
+            count.failures, count.first_failed_at = 0, now
+        wait = count.last_failed_at + _wait_after(count.failures) - now
+        if wait > timedelta():
+            raise RateLimited(retry_after=wait / timedelta(seconds=1), limit=FREE_FAILURES)
+        count.failures += 1
+        count.last_failed_at = now
 
-    async def forget(self, session: AsyncSession, *identifiers: str, network: str | None = None) -> None:
+    async def forget(self, session: AsyncSession, account: str, *, network: str | None = None) -> None:
         """The account's owner has shown themselves: from this network, or without one, from anywhere."""
-        hashes = [self.account_hash(identifier) for identifier in identifiers]
-        await back_off_queries.delete(session, hashes, network=network)
+        await back_off_queries.delete(session, self._hash(account), network=network)
 
-    def account_hash(self, identifier: str) -> bytes:
-        """Equal for all spellings that name one account."""
-        return hmac.digest(self._key, identifier.strip().lower().encode(), hashlib.sha256)
+    def mark(self, identifier: str) -> str:
+        """What stands for an account in a count without naming it, the same for all spellings of its name."""
+        return self._hash(fold_identifier(identifier)).hex()
+
+    def _hash(self, account: str) -> bytes:
+        return hmac.digest(self._key, account.encode(), hashlib.sha256)
 
 
 def _is_forgotten(found: LoginFailures, now: datetime) -> bool:

@@ -1,11 +1,10 @@
 """Every query on the counts of wrong passwords."""
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
-from sqlalchemy import case, select, tuple_
 from sqlalchemy import delete as delete_from
+from sqlalchemy import select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -15,36 +14,17 @@ CLEARED_AT_ONCE: Final = 100
 """More than one failure adds, so the table stays as large as what is remembered."""
 
 
-async def get(session: AsyncSession, account_hash: bytes, network: str) -> LoginFailures | None:
-    return await session.get(LoginFailures, (account_hash, network))
-
-
-async def add_failure(
-    session: AsyncSession, account_hash: bytes, network: str, *, at: datetime, free: int, window: timedelta
-) -> None:
-    """One more in one statement, so that failures at the same moment all count; the first one where they are forgotten.
-
-    Up to `free` failures are forgotten a `window` after the first one, more of them a `window` after the last one.
-    """
+async def lock(session: AsyncSession, account_hash: bytes, network: str, *, at: datetime) -> LoginFailures:
+    """The count, without a failure where there was none; nobody else counts there before the transaction ends."""
     new = insert(LoginFailures).values(
-        account_hash=account_hash, network=network, failures=1, first_failed_at=at, last_failed_at=at
+        account_hash=account_hash, network=network, failures=0, first_failed_at=at, last_failed_at=at
     )
-    since = case((LoginFailures.failures >= free, LoginFailures.last_failed_at), else_=LoginFailures.first_failed_at)
-    is_forgotten = since < at - window
-    await session.execute(
-        new.on_conflict_do_update(
-            index_elements=[LoginFailures.account_hash, LoginFailures.network],
-            set_={
-                "failures": case((is_forgotten, 1), else_=LoginFailures.failures + 1),
-                "first_failed_at": case((is_forgotten, at), else_=LoginFailures.first_failed_at),
-                "last_failed_at": at,
-            },
-        )
-    )
+    await session.execute(new.on_conflict_do_nothing())
+    return await session.get_one(LoginFailures, (account_hash, network), with_for_update=True)
 
 
-async def delete(session: AsyncSession, account_hashes: Sequence[bytes], *, network: str | None) -> None:
-    statement = delete_from(LoginFailures).where(LoginFailures.account_hash.in_(account_hashes))
+async def delete(session: AsyncSession, account_hash: bytes, *, network: str | None) -> None:
+    statement = delete_from(LoginFailures).where(LoginFailures.account_hash == account_hash)
     if network is not None:
         statement = statement.where(LoginFailures.network == network)
     await session.execute(statement)

@@ -1,6 +1,6 @@
 """How members are named: email addresses, usernames and display names, in one written form each.
 
-Every function returns the normal form, which it maps to itself, and raises ValueError with a sentence for the client.
+The functions that normalise return what they map to itself, and raise ValueError with a sentence for the client.
 """
 
 import re
@@ -20,6 +20,14 @@ _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _EMAIL: Final = re.compile(rf"(?P<local>{_ATOM}(?:\.{_ATOM})*)@{_LABEL}(?:\.{_LABEL})+")
 _USERNAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{1,62})[A-Za-z0-9]")
 _BIDI_CONTROLS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def fold_identifier(identifier: str) -> str:
+    """One form for all spellings that name one account, known or not; for looking up and for counting alike.
+
+    PostgreSQL's `lower` makes ASCII of letters that Python's does not, and the other way about.
+    """
+    return identifier.strip().lower()
 
 
 def normalize_email(email: str) -> str:

@@ -262,8 +262,7 @@ class Recovery:
         await session.flush()
         await recovery_queries.revoke_sessions(session, user.id, at=self._clock(), but=keep)
         await recovery_queries.delete_links_and_codes(session, user.id)
-        names = [name for name in (user.email, user.username) if name is not None]
-        await self._back_off.forget(session, *names)
+        await self._back_off.forget(session, str(user.id))
 
 
 async def _require_may_reset(session: AsyncSession, principal: Principal, user: User) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.auth.errors import EmailTaken, UsernameTaken
+from bwenge.auth.identifiers import fold_identifier
 from bwenge.auth.models import Organization, RefreshToken, User
 from bwenge.kit.errors import Conflict
 from bwenge.kit.identity import OPERATOR, Caller, Operator
@@ -44,7 +45,7 @@ async def add_user(session: AsyncSession, user: User) -> None:
 async def find_user(session: AsyncSession, identifier: str) -> User | None:
     """By email address, which always holds an `@`, or by username, which never does; in any organisation."""
     column = User.email if "@" in identifier else User.username
-    return await session.scalar(select(User).where(func.lower(column) == func.lower(identifier)))
+    return await session.scalar(select(User).where(func.lower(column) == fold_identifier(identifier)))
 
 
 async def get_member(session: AsyncSession, user_id: UUID, *, org_id: UUID) -> User | None:

@@ -20,7 +20,7 @@ from bwenge.auth.audit import attempt
 from bwenge.auth.back_off import BackOff
 from bwenge.auth.contract import AuditEntry, AuditLog
 from bwenge.auth.errors import InvalidCredentials, InvalidRefreshToken, TokenReused
-from bwenge.auth.identifiers import normalize_email, normalize_name, normalize_username
+from bwenge.auth.identifiers import fold_identifier, normalize_email, normalize_name, normalize_username
 from bwenge.auth.models import Organization, User
 from bwenge.auth.password_policy import require_impersonal, require_uncommon
 from bwenge.auth.passwords import Passwords, Verification
@@ -134,7 +134,7 @@ class AuthService:
     async def log_in(self, identifier: str, password: str, *, network: str = LOCAL) -> Login:
         """A session for the account with this email address or username.
 
-        Wrong passwords are counted by the account and by the `network` that the attempt comes from.
+        Wrong passwords are counted by the account, however it is called, and by the `network` that they come from.
 
         Raises:
             RateLimited: Too short a time after too many wrong passwords; the password was not looked at.
@@ -142,17 +142,18 @@ class AuthService:
         """
         answer_at = asyncio.get_running_loop().time() + self._back_off.refusal_seconds
         async with self._database.unit_of_work(PLATFORM) as session:
-            await self._back_off.require_patience(session, identifier, network=network)
             user = await repository.find_user(session, identifier)
+            account = fold_identifier(identifier) if user is None else str(user.id)
+            await self._back_off.take_attempt(session, account, network=network)
         verification = await self._passwords.verify(password, user.password_hash if user else None)
         started = None
         if user is not None and verification.is_right:
             async with self._database.unit_of_work(PLATFORM) as session:
                 started = await self._start_session(session, user, verification)
                 if started is not None:
-                    await self._back_off.forget(session, identifier, network=network)
+                    await self._back_off.forget(session, account, network=network)
         if started is None:
-            await self._note_refusal(user, identifier, network=network)
+            await self._note_refusal(user)
             # A hash of another kind takes another time.
             await asyncio.sleep(answer_at - asyncio.get_running_loop().time())
             raise InvalidCredentials
@@ -172,15 +173,14 @@ class AuthService:
         await self._audit.record(session, entry)
         return started
 
-    async def _note_refusal(self, user: User | None, identifier: str, *, network: str) -> None:
+    async def _note_refusal(self, user: User | None) -> None:
         _log.info("login_refused", user_id=None if user is None else str(user.id))
         async with self._database.unit_of_work(PLATFORM) as session:
-            await self._back_off.note_failure(session, identifier, network=network)
             await self._audit.record(session, attempt(user, "login.refused"))
 
     def account_mark(self, identifier: str) -> str:
         """What stands for the account in a count, without naming it."""
-        return self._back_off.account_hash(identifier).hex()
+        return self._back_off.mark(identifier)
 
     async def holder(self, refresh_token: str) -> UUID | None:
         """Whose refresh token it is, whether it may still be used or not."""
