@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from httpx2 import AsyncClient, Response
+from httpx2 import ASGITransport, AsyncClient, Response
 
 from bwenge.auth.wiring import AuthFeature
 from bwenge.kit.http.dependencies import provide
@@ -80,17 +80,34 @@ async def test_a_password_is_changed_five_times_a_minute(client: AsyncClient, lo
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "status"),
+    ("path", "body", "others", "status"),
     [
-        ("/auth/password/forgot", {"email": EMAIL}, 202),
-        ("/auth/password/reset", {"token": "unknown", "new_password": PASSWORD}, 401),
+        ("/auth/password/forgot", {"email": EMAIL}, {"email": "eric@gs-remera.rw"}, 202),
+        ("/auth/password/reset", {"token": "unknown"}, {"token": "another"}, 401),
+        ("/auth/password/reset", {"username": "aline", "code": "AAAA"}, {"username": "eric", "code": "AAAA"}, 401),
     ],
 )
-async def test_an_address_resets_passwords_five_times_a_minute(
-    client: AsyncClient, feature: AuthFeature, path: str, body: dict[str, str], status: int
+async def test_a_password_is_reset_five_times_a_minute_and_another_ones_behind_the_same_address_still(
+    client: AsyncClient, feature: AuthFeature, path: str, body: dict[str, str], others: dict[str, str], status: int
 ) -> None:
-    before, last = await _statuses(client, path, 5, json=body)
-    await feature.recovery.finish()
+    new = {} if path.endswith("forgot") else {"new_password": PASSWORD}
+    before, last = await _statuses(client, path, 5, json=body | new)
 
     assert before == [status] * 5
     _assert_limited(last, 5)
+    assert (await client.post(path, json=others | new)).status_code == status
+    await feature.recovery.finish()
+
+
+async def test_who_guesses_a_code_elsewhere_keeps_nobody_from_using_it(
+    client: AsyncClient,
+) -> None:
+    transport = client._transport
+    assert isinstance(transport, ASGITransport)
+    body = {"username": EMAIL, "code": "AAAAAAAA", "new_password": PASSWORD}
+    transport.client = ("203.0.113.9", 1234)
+    for _ in range(10):
+        await client.post("/auth/password/reset", json=body)
+    transport.client = ("203.0.113.10", 1234)
+
+    assert (await client.post("/auth/password/reset", json=body)).status_code != 429

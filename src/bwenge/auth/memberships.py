@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bwenge.auth import invitation_queries
+from bwenge.auth import invitation_queries, recovery_queries
 from bwenge.auth import member_queries as queries
 from bwenge.auth.contract import AuditEntry, AuditLog, MemberRemoved, Members
 from bwenge.auth.errors import LastOwner, RoleAboveOwn
@@ -26,7 +26,8 @@ class Memberships:
     """Changes are made under the lock of the organisation's row, so that one owner and no more than the seats stay.
 
     Invitations and join links that a member made end when the member is deactivated, removed or given a lower role:
-    their tokens would otherwise be a way back in.
+    their tokens would otherwise be a way back in. Codes to set a password with, issued by them or to them, end at every
+    change of role: a code is worth no more than the power over the account that it was issued under.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Memberships:
             await session.flush()
             await queries.leave_groups(session, user_id, org_id=principal.org_id)
             await invitation_queries.withdraw(session, user_id, org_id=principal.org_id)
+            await recovery_queries.withdraw_codes(session, user_id, org_id=principal.org_id)
             for listener in self._removed:
                 await listener.on_member_removed(session, user_id, org_id=principal.org_id)
             await self._audit.record(session, AuditEntry.by(principal, "member.removed", target=("user", user_id)))
@@ -135,6 +137,8 @@ class Memberships:
             await queries.end_sessions(session, member.id, org_id=member.organization_id)
         if is_deactivated or not Role(member.role).at_least(Role(before["role"])):
             await invitation_queries.withdraw(session, member.id, org_id=member.organization_id)
+        if is_deactivated or member.role != before["role"]:
+            await recovery_queries.withdraw_codes(session, member.id, org_id=member.organization_id)
 
 
 def _erase(member: User) -> None:

@@ -153,10 +153,14 @@ class PasswordResetCode(Base):
     """The one code that a member was shown to set a password with; a new one takes its place."""
 
     __tablename__ = "password_reset_codes"
-    __table_args__ = (Index("ix_password_reset_codes_org_id", "org_id"),)
+    __table_args__ = (
+        Index("ix_password_reset_codes_org_id", "org_id"),
+        Index("ix_password_reset_codes_issued_by", "issued_by"),
+    )
 
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
     org_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id", ondelete="CASCADE"))
+    issued_by: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     code_hash: Mapped[str]
     tries: Mapped[int] = mapped_column(server_default=text("0"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

@@ -1,7 +1,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from bwenge.auth.password_schemas import (
     ForgottenBody,
@@ -15,9 +15,10 @@ from bwenge.auth.routes import MaybeBearer
 from bwenge.kit.errors import Unauthenticated
 from bwenge.kit.http.dependencies import ActiveCaller, ActivePrincipal, OwnTenant, provided
 from bwenge.kit.http.problems import problems
-from bwenge.kit.http.rates import limited
+from bwenge.kit.http.rates import CurrentRateLimiter, client_network, limited
 from bwenge.kit.http.security import anyone, holders, members, signed_in
 from bwenge.kit.identity import Role
+from bwenge.kit.ratelimit import RateLimiter
 
 router = APIRouter(tags=["auth"])
 
@@ -44,11 +45,14 @@ async def change_password(
     "/auth/password/forgot",
     operation_id="forgetPassword",
     status_code=202,
-    dependencies=[anyone(), limited("auth.password_forgot", "5/minute", by="address")],
+    dependencies=[anyone(), limited("auth.password_forgot", "100/minute", by="address")],
     responses=problems(422, 429),
 )
-async def forget_password(body: ForgottenBody, recovery: CurrentRecovery) -> ForgottenResponse:
+async def forget_password(
+    body: ForgottenBody, request: Request, limiter: CurrentRateLimiter, recovery: CurrentRecovery
+) -> ForgottenResponse:
     """Have a link to set a new password mailed. The answer is the same whether there is such an account or not."""
+    await _limit_account(limiter, request, "auth.password_forgot_account", recovery.mark(body.account()))
     recovery.begin_reset(body.account())
     return ForgottenResponse()
 
@@ -57,14 +61,18 @@ async def forget_password(body: ForgottenBody, recovery: CurrentRecovery) -> For
     "/auth/password/reset",
     operation_id="resetPassword",
     status_code=204,
-    dependencies=[holders(), limited("auth.password_reset", "5/minute", by="address")],
+    dependencies=[holders(), limited("auth.password_reset", "100/minute", by="address")],
     responses=problems(401, 422, 429),
 )
-async def reset_password(body: ResetBody, recovery: CurrentRecovery) -> None:
+async def reset_password(
+    body: ResetBody, request: Request, limiter: CurrentRateLimiter, recovery: CurrentRecovery
+) -> None:
     """Set a new password by a mailed link, within one hour, or by a code that was shown, within a day.
 
-    Either works once, and ends every session of the account. Five wrong codes use a code up.
+    Either works once, and ends every session of the account. Five codes a minute may be tried for an account.
     """
+    account = recovery.mark(body.token or body.username or "")
+    await _limit_account(limiter, request, "auth.password_reset_account", account)
     if body.token is not None:
         await recovery.reset_by_link(body.token, body.new_password)
     else:
@@ -85,3 +93,8 @@ async def issue_reset_code(
     del org_id
     response.headers["Cache-Control"] = "no-store"
     return ResetCodeResponse.model_validate(await recovery.issue_code(principal, user_id))
+
+
+async def _limit_account(limiter: RateLimiter, request: Request, name: str, account: str) -> None:
+    """Narrow by account and wide by address, behind which a whole school may sit."""
+    await limiter.hit(name, "5/minute", f"address:{client_network(request)}", f"account:{account}")

@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bwenge.auth import group_queries, recovery_queries, repository
+from bwenge.auth import group_queries, member_queries, recovery_queries, repository
 from bwenge.auth.audit import attempt
 from bwenge.auth.back_off import BackOff
 from bwenge.auth.contract import AuditEntry, AuditLog
@@ -25,7 +25,7 @@ from bwenge.auth.password_policy import require_impersonal, require_uncommon
 from bwenge.auth.passwords import Passwords
 from bwenge.auth.tokens import AccessTokenVerifier, Clock, utc_now
 from bwenge.kit.db import PLATFORM, Database
-from bwenge.kit.errors import Forbidden, NotFound
+from bwenge.kit.errors import Forbidden, NotFound, Unauthenticated
 from bwenge.kit.identity import Caller, Principal, Role
 from bwenge.kit.ids import new_id
 from bwenge.kit.mail import Mailer
@@ -36,9 +36,10 @@ LINK_LIFETIME: Final = timedelta(hours=1)
 CODE_LIFETIME: Final = timedelta(hours=24)
 MOST_LINKS: Final = 3
 """That may be used at one time: nobody's mailbox is filled by somebody who asks again and again."""
-MOST_TRIES: Final = 5
+MOST_TRIES: Final = 1000
+"""Of 40 bits that is one in a thousand million; fewer, and anybody could use up a pupil's code out of mischief."""
 LETTERS: Final = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"
-"""Without I, L, O, 0 and 1, which look alike on a board: eight of them are 40 bits, and are guessed five times."""
+"""Without I, L, O, 0 and 1, which look alike on a board: eight of them are 40 bits."""
 CODE_LENGTH: Final = 8
 
 FINISH_SECONDS: Final = 5.0
@@ -118,6 +119,10 @@ class Recovery:
             await self._set(session, present, new_hash, keep=family_id)
             await self._audit.record(session, AuditEntry.by(caller, "password.changed", target=("user", present.id)))
 
+    def mark(self, identifier: str) -> str:
+        """What stands for an account, or for a link, in a count."""
+        return self._back_off.mark(identifier)
+
     def begin_reset(self, identifier: str) -> None:
         """Mail a link to the account's address, if there is such an account, after the caller has been answered.
 
@@ -187,6 +192,7 @@ class Recovery:
         """A code to show to a member: a learner of the caller's own groups, or of administrators, anybody's.
 
         Raises:
+            Unauthenticated: The caller was deactivated or got another role meanwhile.
             NotFound: No active member, or for an expert none of their own learners.
             Forbidden: The member's role is higher than the caller's, or it is the caller, who knows their password.
         """
@@ -194,11 +200,16 @@ class Recovery:
         code_hash = await self._passwords.hash(code)
         expires_at = self._clock() + CODE_LIFETIME
         async with self._database.unit_of_work(principal.org_id) as session:
+            # Roles change under this lock: whatever ends codes comes before this one, or sees it.
+            await member_queries.lock_organization(session, principal.org_id)
+            issuer = await repository.get_active(session, principal)
+            if issuer is None or issuer.role != principal.role.value:
+                raise Unauthenticated
             user = await repository.get_member(session, user_id, org_id=principal.org_id)
             if user is None:
                 raise NotFound
             await _require_may_reset(session, principal, user)
-            await recovery_queries.put_code(session, user, code_hash, expires_at=expires_at)
+            await recovery_queries.put_code(session, user, code_hash, issued_by=issuer.id, expires_at=expires_at)
             await self._audit.record(
                 session, AuditEntry.by(principal, "password.code_issued", target=("user", user.id))
             )

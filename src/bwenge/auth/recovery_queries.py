@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -40,9 +40,15 @@ async def user_of_link(session: AsyncSession, token_hash: bytes, *, at: datetime
     )
 
 
-async def put_code(session: AsyncSession, user: User, code_hash: str, *, expires_at: datetime) -> None:
+async def put_code(session: AsyncSession, user: User, code_hash: str, *, issued_by: UUID, expires_at: datetime) -> None:
     """In place of the member's last one."""
-    row = {"org_id": user.org_id, "code_hash": code_hash, "tries": 0, "expires_at": expires_at}
+    row = {
+        "org_id": user.org_id,
+        "issued_by": issued_by,
+        "code_hash": code_hash,
+        "tries": 0,
+        "expires_at": expires_at,
+    }
     await session.execute(
         insert(PasswordResetCode)
         .values(user_id=user.id, **row)
@@ -50,6 +56,12 @@ async def put_code(session: AsyncSession, user: User, code_hash: str, *, expires
             index_elements=[PasswordResetCode.user_id], set_=row | {"created_at": func.clock_timestamp()}
         )
     )
+
+
+async def withdraw_codes(session: AsyncSession, user_id: UUID, *, org_id: UUID) -> None:
+    """Those that were issued to the member, and those that the member issued."""
+    concerned = or_(PasswordResetCode.user_id == user_id, PasswordResetCode.issued_by == user_id)
+    await session.execute(delete(PasswordResetCode).where(concerned, PasswordResetCode.org_id == org_id))
 
 
 async def take_try(session: AsyncSession, user_id: UUID, *, at: datetime, most: int) -> str | None:
