@@ -106,6 +106,7 @@ RATES: Final[dict[tuple[str, str], str]] = {
     ("POST", "/operator/orgs/{org_id}/grant"): "100/minute by user",
     ("POST", "/orgs/{org_id}/invite"): "10/minute by user",
     ("GET", "/orgs/{org_id}/members"): "50/minute by user",
+    ("POST", "/orgs/{org_id}/members/import"): "10/minute by user",
     ("DELETE", "/orgs/{org_id}/members/{user_id}"): "50/minute by user",
     ("PATCH", "/orgs/{org_id}/members/{user_id}"): "50/minute by user",
     ("POST", "/orgs/{org_id}/members/{user_id}/reset"): "50/minute by user",

@@ -361,6 +361,20 @@ async def test_a_persona_deleted_while_it_is_put_into_groups_is_in_none(committe
         assert (await school.call(school.teacher, "GET", f"/{group_id}/personas")).json()["items"] == []
 
 
+async def test_a_learner_removed_while_they_are_put_in_is_in_no_class(committed_school: School) -> None:
+    school = committed_school
+    for _ in range(5):
+        learner = await school.application.add_member(school.owner.org_id, Role.USER)
+        group_id = await school.application.create_group(school.admin)
+        path = f"/orgs/{school.owner.org_id}/members/{learner.user_id}"
+        await asyncio.gather(
+            school.application.client.delete(path, headers=school.owner.headers),
+            school.call(school.admin, "PUT", f"/{group_id}/members/{learner.user_id}"),
+        )
+        members = await school.call(school.admin, "GET", f"/{group_id}/members")
+        assert members.json()["items"] == []
+
+
 async def test_a_group_deleted_while_learners_come_in_is_as_unknown_to_the_late(committed_school: School) -> None:
     school = committed_school
     group_id = await school.application.create_group(school.teacher)

@@ -11,7 +11,7 @@ from bwenge.auth.member_import import new_password
 from bwenge.kit.identity import Role
 from tests.auth.test_members import names
 from tests.support.feature_app import code_of
-from tests.support.memberships import Plan, School
+from tests.support.memberships import Plan, School, open_school
 from tests.support.schools import Member
 
 CLASS = "name,username|email,group\nAline,aline.u,S1 A\nEric,eric@x.rw,S3 C\nKeza,keza.m,s3 c\nJean,jean.b,\n"
@@ -106,6 +106,40 @@ async def test_the_seats_stop_an_import_row_by_row(school: School, plan: Plan) -
     assert await names(school.admin, school, "?role=user") == ["learner", "One", "Two"]
 
 
+async def test_who_was_invited_has_a_seat_already_which_the_account_takes_over(school: School, plan: Plan) -> None:
+    plan.limit = 5 + 2
+    for name in ("aline", "eric"):
+        await school.invite(f"{name}@x.rw")
+
+    rows = await items(school, "name,email\nAline,ALINE@x.rw\nKeza,keza@x.rw\nEric,eric@x.rw\n")
+
+    assert [row["error_code"] for row in rows] == [None, "quota_exhausted", None]
+    assert (await school.admin.get(school.path("/invitations"))).json()["items"] == []
+
+
+async def test_without_a_seat_nobody_learns_who_has_an_account_elsewhere(school: School, plan: Plan) -> None:
+    await school.register(email="taken@x.rw", org_name="Another School")
+    plan.limit = 5
+
+    rows = await items(school, "name,email\nOne,taken@x.rw\nTwo,nobody@x.rw\n")
+
+    assert [row["error_code"] for row in rows] == ["quota_exhausted", "quota_exhausted"]
+
+
+async def test_imports_of_the_same_names_in_another_order_do_not_wait_in_a_circle(committed_school: School) -> None:
+    """Names are unique over all organisations, and each import holds those that it has added."""
+    other = await open_school(committed_school.database, committed_school.feature, committed_school.client)
+    rows = [f"Pupil,pupil.{number:03}" for number in range(60)]
+    texts = ["\n".join(["name,username", *order]) for order in (rows, rows[::-1])]
+
+    results = await asyncio.gather(
+        *(send(school.admin, school, text) for school, text in zip((committed_school, other), texts, strict=True))
+    )
+
+    assert [answer.status_code for answer in results] == [201, 201]
+    assert sum(answer.json()["created"] for answer in results) == 60
+
+
 async def test_imports_at_once_share_the_seats_and_the_names(committed_school: School, plan: Plan) -> None:
     plan.limit = 5 + 4
     texts = [
@@ -128,6 +162,8 @@ async def test_imports_at_once_share_the_seats_and_the_names(committed_school: S
     ("text", "kind", "refusal"),
     [
         ("name,group\nAline,S1\n", "text/csv", (422, "invalid")),
+        # A quote that never ends would take all rows after it for one cell.
+        ('name,username\n"Aline,aline.a\nEric,eric.e\nKeza,keza.k\n', "text/csv", (422, "invalid")),
         (b"\xff\xfe", "text/csv; charset=utf-16", (422, "invalid")),
         ("{}", "application/json", (415, "unsupported_type")),
         (CLASS, "", (415, "unsupported_type")),

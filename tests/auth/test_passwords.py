@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
 
-from bwenge.auth.passwords import Passwords
+from bwenge.auth.passwords import Passwords, Verification
 
 
 class WaitingHash:
@@ -92,3 +93,15 @@ async def test_hashing_stands_back_behind_everything_else() -> None:
 @pytest.mark.parametrize("parameter", ["m=65536", "t=3", "p=4"])
 def test_the_recommended_hash_has_the_parameters_of_rfc_9106(parameter: str) -> None:
     assert parameter in PasswordHash.recommended().hash("umuneke")
+
+
+async def test_what_is_hashed_cheaply_is_verified_and_gets_the_parameters_of_all_others() -> None:
+    passwords = Passwords(PasswordHash((Argon2Hasher(time_cost=2, memory_cost=16, parallelism=1),)))
+    [cheap] = await passwords.hash_generated(["7kq2-mmxw-3hdn-v8rt"])
+
+    right = await passwords.verify("7kq2-mmxw-3hdn-v8rt", cheap)
+
+    assert right.is_right
+    assert right.replacement is not None
+    assert await passwords.verify("7kq2-mmxw-3hdn-v8rt", right.replacement) == Verification(is_right=True)
+    assert not (await passwords.verify("another", cheap)).is_right

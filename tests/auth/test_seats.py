@@ -63,6 +63,17 @@ async def test_who_joins_without_a_seat_is_told_whom_to_tell(school: School, pla
     assert listed["uses"] == 0
 
 
+async def test_who_was_invited_and_joins_by_a_link_holds_one_seat(school: School, plan: Plan) -> None:
+    plan.limit = FOUNDERS + 1
+    link = await school.make_link()
+    await school.invite("keza@x.rw")
+
+    joined = await school.register(join_token=link["join_token"], email="keza@x.rw")
+
+    assert joined.status_code == 201
+    assert (await school.admin.get(school.path("/invitations"))).json()["items"] == []
+
+
 async def test_deactivation_frees_a_seat_and_reactivation_needs_one(school: School, plan: Plan) -> None:
     plan.limit = FOUNDERS
     link = await school.make_link(school.admin)

@@ -1,6 +1,6 @@
 """Every query on invitations and join links."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -65,6 +65,19 @@ async def lock_join_link(
     if link is None:
         raise NotFound
     return link
+
+
+async def invited(session: AsyncSession, emails: Collection[str], *, org_id: UUID, now: datetime) -> frozenset[str]:
+    """Those of the addresses that have a live invitation, and so a seat."""
+    query = select(Invitation.email).where(
+        Invitation.email.in_(emails), Invitation.org_id == org_id, Invitation.expires_at > now
+    )
+    return frozenset(await session.scalars(query))
+
+
+async def remove_of(session: AsyncSession, email: str, *, org_id: UUID) -> None:
+    """Of an address that has an account now: nobody could accept it, and its seat is the account's."""
+    await session.execute(delete(Invitation).where(Invitation.email == email, Invitation.org_id == org_id))
 
 
 async def remove(session: AsyncSession, offer: Invitation | JoinLink) -> None:

@@ -127,6 +127,8 @@ class Joining:
             present = await queries.live_join_link(session, token_hash, now=self._clock(), lock=True)
             if present is None:
                 raise InvalidInvitation
+            if user.email is not None:
+                await queries.remove_of(session, user.email, org_id=link.org_id)
             await self._seats.require_one(session, link.org_id, refusal=NoSeatToJoin)
             await queries.count_use(session, present)
             login = await self._admit(session, user, "join_link.used", ("join_link", present.id))

@@ -88,9 +88,9 @@ async def list_members(
     "/import",
     operation_id="importMembers",
     status_code=201,
-    dependencies=_admin,
+    dependencies=[*_admin, limited("members.import", "10/minute")],
     openapi_extra=_ROSTER,
-    responses=problems(401, 403, 404, 409, 413, 415, 422),
+    responses=problems(401, 403, 404, 409, 413, 415, 422, 429),
 )
 async def import_members(
     request: Request, response: Response, principal: ActivePrincipal, service: Import, key: CurrentKey

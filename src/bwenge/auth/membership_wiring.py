@@ -81,5 +81,5 @@ def build(
         Memberships(
             database, members=members, seats=seats, audit=audit, removed=neighbours.member_removed, clock=clock
         ),
-        MemberImport(database, passwords=passwords, members=members, seats=seats, audit=audit),
+        MemberImport(database, passwords=passwords, members=members, seats=seats, audit=audit, clock=clock),
     )

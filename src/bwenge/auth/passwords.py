@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 from pwdlib import PasswordHash
 from pwdlib.exceptions import UnknownHashError
+from pwdlib.hashers.argon2 import Argon2Hasher
 from pwdlib.hashers.bcrypt import BcryptHasher
 
 from bwenge.auth.settings import PASSWORD_CONCURRENCY
@@ -23,6 +24,8 @@ MAX_PASSWORD_LENGTH: Final = 128
 
 
 T = TypeVar("T")
+
+_CHEAP: Final = Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1)
 
 BCRYPT_BYTES: Final = 72
 _NICENESS: Final = 10
@@ -58,6 +61,15 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         return await self._beside(self._hasher.hash, _prepared(password))
+
+    async def hash_generated(self, passwords: Sequence[str]) -> list[str]:
+        """Of passwords that the platform made, of 80 random bits and more: with nothing to guess, a cheap hash will do.
+
+        The first login replaces it by one with the parameters of all others.
+        """
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, lambda: [_CHEAP.hash(_prepared(password)) for password in passwords]
+        )
 
     async def verify(self, password: str, password_hash: str | None) -> Verification:
         """Compare; without a hash, spend the same time and answer that the password is wrong."""

@@ -66,7 +66,9 @@ def _rows(text: str) -> Iterator[RosterRow]:
         raise _invalid("columns", "the first line names the columns: name, username or email, and group")
     columns: Sequence[str] = ()
     count = 0
-    for number, cells in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), start=1):
+    for number, cells in enumerate(
+        csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), start=1
+    ):
         if not any(cell.strip() for cell in cells):
             continue
         if not columns:
