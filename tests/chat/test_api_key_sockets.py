@@ -66,6 +66,19 @@ async def test_a_key_opens_a_socket_for_its_maker(platform: Served, where: str) 
     assert len(sessions.json()["items"]) == 1
 
 
+async def test_a_confined_key_opens_a_socket_to_its_personas_alone(platform: Served) -> None:
+    other = await platform.application.create_persona(platform.owner)
+    key = await platform.application.make_key(platform.owner, Role.USER, persona_ids=[str(platform.persona_id)])
+
+    async with platform.socket(headers=key.headers) as connection:
+        await connection.send(ask(1))
+        await until(connection, "turn_finished")
+    with pytest.raises(InvalidStatus) as refused:
+        await platform.socket(headers=key.headers, persona_id=str(other))
+
+    assert refused.value.response.status_code == 404
+
+
 async def test_an_unknown_key_is_refused_before_the_handshake(platform: Served) -> None:
     with pytest.raises(InvalidStatus) as refused:
         await platform.socket(token=f"bwk_Abcd1234_{'x' * 43}")

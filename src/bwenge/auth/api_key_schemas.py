@@ -32,7 +32,8 @@ class ApiKeyBody(RequestBody):
         default=None,
         min_length=1,
         max_length=MAX_PERSONAS,
-        description="Confines the key to these personas; without them it may use all that its maker may",
+        description="Confines the key to these personas and to the routes about personas, their documents and one's "
+        "own sessions with them; without them it may use all that its maker may",
     )
     expires_at: FutureTime | None = Field(default=None, description="Without it the key lives until it is deleted")
 

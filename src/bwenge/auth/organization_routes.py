@@ -13,7 +13,7 @@ router = APIRouter(prefix="/orgs/{org_id}", tags=["organisations"])
 
 Service = Annotated[Organizations, Depends(provided(Organizations))]
 
-_member: Final = [members(), own_tenant]
+_member: Final = [members(by_confined_key=True), own_tenant]
 _owner: Final = [members(Role.OWNER, by_key=False), own_tenant]
 
 

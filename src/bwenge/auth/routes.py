@@ -132,7 +132,7 @@ async def log_out(answer: Answer, service: Service, credentials: MaybeBearer, bo
 @router.get(
     "/users/me",
     operation_id="getProfile",
-    dependencies=[signed_in(by_key=True), limit_of_me],
+    dependencies=[signed_in(by_key=True, by_confined_key=True), limit_of_me],
     responses=problems(401, 429),
 )
 async def get_profile(caller: CurrentCaller, session: CallerSession, service: Service) -> UserResponse:

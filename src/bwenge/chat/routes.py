@@ -1,4 +1,4 @@
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
@@ -19,8 +19,10 @@ router.include_router(stats_routes.router)
 Service = Annotated[ChatService, Depends(provided(ChatService))]
 Reading = Annotated[Transcripts, Depends(provided(Transcripts))]
 
+_member: Final = members(by_confined_key=True)
 
-@router.get("/sessions", dependencies=[members()], responses=problems(401, 422))
+
+@router.get("/sessions", dependencies=[_member], responses=problems(401, 422))
 async def list_sessions(
     principal: CurrentPrincipal, page: CurrentPage, session: TenantSession, transcripts: Reading
 ) -> SessionPage:
@@ -30,7 +32,7 @@ async def list_sessions(
     return SessionPage(items=[session_body(row) for row in kept], next_cursor=next_cursor)
 
 
-@router.get("/sessions/{session_id}/messages", dependencies=[members()], responses=problems(401, 404, 422))
+@router.get("/sessions/{session_id}/messages", dependencies=[_member], responses=problems(401, 404, 422))
 async def list_messages(
     session_id: UUID,
     principal: CurrentPrincipal,
@@ -42,11 +44,12 @@ async def list_messages(
     """What was said in a session of yours, oldest first.
 
     Experts may read those of the learners of their classes, administrators everyone's; the audit log keeps who did.
+    An API key that is confined to personas reads what its maker said to these.
     """
     return await transcripts.messages(session, principal, session_id, limit=limit, offset=offset)
 
 
-@router.delete("/sessions/{session_id}", status_code=204, dependencies=[members()], responses=problems(401, 404))
+@router.delete("/sessions/{session_id}", status_code=204, dependencies=[_member], responses=problems(401, 404))
 async def delete_session(session_id: UUID, principal: ActivePrincipal, service: Service) -> None:
     """Erase one of your sessions; its open connections are closed."""
     await service.delete(principal, session_id)

@@ -53,6 +53,11 @@ class Transcripts:
     async def _may_read(self, session: AsyncSession, principal: Principal, conversation: Conversation) -> bool:
         if not principal.may_use(conversation.persona_id):
             return False
-        if conversation.user_id == principal.user_id or principal.role.at_least(Role.ADMIN):
+        if conversation.user_id == principal.user_id:
+            return True
+        if principal.confined_to is not None:
+            # What others said is for their teachers and for administrators, and no matter of a persona's.
+            return False
+        if principal.role.at_least(Role.ADMIN):
             return True
         return await self._classes.teaches(session, principal, conversation.user_id)

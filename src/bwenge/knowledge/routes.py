@@ -52,12 +52,13 @@ _UPLOAD_FORM: Final[dict[str, Any]] = {
     }
 }
 _persona_id: Final = TypeAdapter(UUID)
+_expert: Final = members(Role.EXPERT, by_confined_key=True)
 
 
 @router.post(
     "/upload",
     status_code=status.HTTP_202_ACCEPTED,
-    dependencies=[members(Role.EXPERT), limited("knowledge.upload", "10/minute")],
+    dependencies=[_expert, limited("knowledge.upload", "10/minute")],
     openapi_extra=_UPLOAD_FORM,
     responses={
         200: {"model": UploadAccepted, "description": "This content was there already"},
@@ -116,7 +117,7 @@ def _accepted(outcome: Upload, response: Response) -> UploadAccepted:
 
 @router.get(
     "/sources",
-    dependencies=[members(Role.EXPERT), limited("knowledge.sources", "100/minute")],
+    dependencies=[_expert, limited("knowledge.sources", "100/minute")],
     responses=problems(401, 403, 404, 422, 429),
 )
 async def list_sources(
@@ -139,7 +140,7 @@ async def list_sources(
 
 @router.get(
     "/{source_id}/status",
-    dependencies=[members(Role.EXPERT), limited("knowledge.status", "100/minute")],
+    dependencies=[_expert, limited("knowledge.status", "100/minute")],
     responses=problems(401, 403, 404, 429),
 )
 async def source_status(
@@ -151,7 +152,7 @@ async def source_status(
     return SourceStatus.of(source, queue_position=positions.get(source.id))
 
 
-@router.get("/{source_id}/chunks", dependencies=[members(Role.EXPERT)], responses=problems(401, 403, 404, 422, 429))
+@router.get("/{source_id}/chunks", dependencies=[_expert], responses=problems(401, 403, 404, 422, 429))
 async def list_chunks(
     session: TenantSession, principal: CurrentPrincipal, sources: Sources, page: CurrentPage, source_id: UUID
 ) -> Page[ChunkItem]:
@@ -164,7 +165,7 @@ async def list_chunks(
 @router.delete(
     "/{source_id}",
     status_code=status.HTTP_204_NO_CONTENT,
-    dependencies=[members(Role.EXPERT), limited("knowledge.delete", "20/minute")],
+    dependencies=[_expert, limited("knowledge.delete", "20/minute")],
     responses=problems(401, 403, 404, 429),
 )
 async def delete_source(session: TenantSession, principal: CurrentPrincipal, sources: Sources, source_id: UUID) -> None:
@@ -174,7 +175,7 @@ async def delete_source(session: TenantSession, principal: CurrentPrincipal, sou
 
 @router.post(
     "/search",
-    dependencies=[members(Role.EXPERT), limited("knowledge.search", "60/minute")],
+    dependencies=[_expert, limited("knowledge.search", "60/minute")],
     responses=problems(401, 403, 404, 422, 429),
 )
 async def search(principal: ActivePrincipal, sources: Sources, searcher: Search, body: SearchRequest) -> SearchResults:

@@ -25,7 +25,7 @@ async def list_plans() -> PlansResponse:
 @router.get(
     "/subscriptions/current",
     operation_id="getCurrentSubscription",
-    dependencies=[members()],
+    dependencies=[members(by_confined_key=True)],
     responses=problems(401, 403),
 )
 async def get_current_subscription(

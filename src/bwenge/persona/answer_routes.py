@@ -50,7 +50,7 @@ _STREAM_DOCS: Final[dict[int | str, dict[str, Any]]] = {
 @router.post(
     "/respond",
     response_model=Answer,
-    dependencies=[members(), limited("ai.respond", "60/minute")],
+    dependencies=[members(by_confined_key=True), limited("ai.respond", "60/minute")],
     responses=_STREAM_DOCS | problems(401, 402, 404, 413, 422, 429, 503),
 )
 async def respond(

@@ -22,12 +22,15 @@ from bwenge.persona.service import PersonaService, shown_to
 router = APIRouter(prefix="/personas", tags=["personas"])
 
 Service = Annotated[PersonaService, Depends(provided(PersonaService))]
-write: Final = [members(Role.EXPERT), limited("personas.write", "20/minute")]
-read: Final = [members(), limited("personas.read", "100/minute")]
+_write_limit: Final = limited("personas.write", "20/minute")
+# A confined key names its personas already, and would not see another that it made.
+create: Final = [members(Role.EXPERT), _write_limit]
+write: Final = [members(Role.EXPERT, by_confined_key=True), _write_limit]
+read: Final = [members(by_confined_key=True), limited("personas.read", "100/minute")]
 
 
 @router.post(
-    "", operation_id="createPersona", status_code=201, dependencies=write, responses=problems(401, 403, 409, 422, 429)
+    "", operation_id="createPersona", status_code=201, dependencies=create, responses=problems(401, 403, 409, 422, 429)
 )
 async def create_persona(
     body: PersonaBody, principal: CurrentPrincipal, session: TenantSession, service: Service, once: OnceInSession
@@ -84,7 +87,7 @@ async def delete_persona(
 @router.post(
     "/{persona_id}/settings",
     operation_id="mergePersonaSettings",
-    dependencies=[members(Role.EXPERT), limited("personas.settings", "20/minute")],
+    dependencies=[members(Role.EXPERT, by_confined_key=True), limited("personas.settings", "20/minute")],
     responses=problems(401, 403, 404, 422, 429),
 )
 async def merge_persona_settings(

@@ -37,16 +37,26 @@ class Access:
             token, a signed address); `signed_in` is any member and any operator.
         least: The least role of members.
         by_key: Whether an API key may call it for its member.
+        by_confined_key: Whether one may also that is confined to some things. Such a route asks `Principal.may_use` of
+            whatever it shows or changes, or has nothing of that kind.
     """
 
     callers: Literal["anyone", "holder", "signed_in", "members", "operators"]
     least: Role = Role.USER
     by_key: bool = True
+    by_confined_key: bool = False
 
     @property
     def refusals(self) -> tuple[int, ...]:
         """The statuses of those who may not call."""
         return {"anyone": (), "holder": (401,)}.get(self.callers, (401, 403))
+
+    def require_key_admitted(self, principal: Principal) -> None:
+        """Raise `Forbidden` where the member speaks through an API key that may not call it."""
+        if principal.key_id is not None and not self.by_key:
+            raise Forbidden
+        if principal.confined_to is not None and not self.by_confined_key:
+            raise Forbidden("An API key that is confined is for nothing but what it is confined to")
 
     def __str__(self) -> str:
         if self.callers != "members":
@@ -105,24 +115,30 @@ def _current_operator(caller: CurrentCaller) -> Operator:
 CurrentOperator = Annotated[Operator, Depends(_current_operator)]
 
 
-def members(least: Role = Role.USER, *, by_key: bool = True) -> Any:
-    """Members of an organisation from the role `least` on; the rest is refused with 403."""
+def members(least: Role = Role.USER, *, by_key: bool = True, by_confined_key: bool = False) -> Any:
+    """Members of an organisation from the role `least` on, by default also by a key that is not confined.
+
+    The rest is refused with 403.
+    """
+    access = Access("members", least, by_key=by_key, by_confined_key=by_confined_key)
 
     def check(principal: CurrentPrincipal) -> None:
-        if not principal.role.at_least(least) or (principal.key_id is not None and not by_key):
+        if not principal.role.at_least(least):
             raise Forbidden
+        access.require_key_admitted(principal)
 
-    return _declared(check, Access("members", least, by_key=by_key))
+    return _declared(check, access)
 
 
-def signed_in(*, by_key: bool = False) -> Any:
+def signed_in(*, by_key: bool = False, by_confined_key: bool = False) -> Any:
     """Every member and every operator; by default in person, without an API key."""
+    access = Access("signed_in", by_key=by_key, by_confined_key=by_confined_key)
 
     def check(caller: CurrentCaller) -> None:
-        if isinstance(caller, Principal) and caller.key_id is not None and not by_key:
-            raise Forbidden
+        if isinstance(caller, Principal):
+            access.require_key_admitted(caller)
 
-    return _declared(check, Access("signed_in", by_key=by_key))
+    return _declared(check, access)
 
 
 def operators() -> Any:
