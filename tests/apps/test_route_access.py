@@ -94,9 +94,12 @@ MATRIX: Final[dict[tuple[str, str], str]] = {
 RATES: Final[dict[tuple[str, str], str]] = {
     ("POST", "/ai/respond"): "60/minute by user",
     ("POST", "/auth/login"): "300/minute by address",
+    ("POST", "/auth/logout"): "600/minute by address",
     ("POST", "/auth/password"): "5/minute by user",
     ("POST", "/auth/password/forgot"): "100/minute by address",
     ("POST", "/auth/password/reset"): "100/minute by address",
+    ("POST", "/auth/refresh"): "600/minute by address",
+    ("POST", "/auth/register"): "300/minute by address",
     ("POST", "/knowledge/search"): "60/minute by user",
     ("GET", "/knowledge/sources"): "100/minute by user",
     ("POST", "/knowledge/upload"): "10/minute by user",

@@ -99,7 +99,7 @@ async def test_a_password_that_somebody_else_changed_meanwhile_is_not_overwritte
     caller = Principal(user_id=user["user_id"], org_id=user["org_id"], role=Role.OWNER)
 
     with pytest.raises(InvalidCredentials):
-        await feature.recovery.change(caller, login["access_token"], PASSWORD, NEW)
+        await feature.recovery.change(caller, PASSWORD, NEW)
     async with database.superuser() as connection:
         assert (await connection.execute(text("SELECT password_hash FROM users"))).scalar_one() == "changed"
 

@@ -44,14 +44,14 @@ async def test_refreshed_tokens_stay_in_the_familys_session(
     refreshed = (await _refresh(client, login["refresh_token"])).json()
 
     verifier = feature.token_verifier
-    assert verifier.claims(refreshed["access_token"]).family_id == verifier.claims(login["access_token"]).family_id
+    assert verifier.verify(refreshed["access_token"]).session_id == verifier.verify(login["access_token"]).session_id
 
 
 async def test_two_logins_are_two_families(client: AsyncClient, login: dict[str, Any], feature: AuthFeature) -> None:
     other = (await client.post("/auth/login", json={"email": EMAIL, "password": PASSWORD})).json()
 
     verifier = feature.token_verifier
-    assert verifier.claims(other["access_token"]).family_id != verifier.claims(login["access_token"]).family_id
+    assert verifier.verify(other["access_token"]).session_id != verifier.verify(login["access_token"]).session_id
 
 
 async def test_the_database_holds_no_token_but_its_hash(database: SavepointDatabase, login: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -17,7 +17,6 @@ from sqlalchemy import text
 from bwenge.auth.errors import InvalidRefreshToken, TokenReused
 from bwenge.auth.refresh_tokens import REFRESH_TOKEN_LIFETIME
 from bwenge.auth.service import Login
-from bwenge.auth.tokens import AccessTokenIssuer
 from bwenge.auth.wiring import AuthFeature
 from bwenge.kit.db import PLATFORM, Database
 from bwenge.kit.identity import Principal, Role
@@ -120,12 +119,12 @@ class RefreshLife(RuleBasedStateMachine):
 
     @rule(token=tokens)
     def change_the_password(self, token: Token) -> None:
-        """In the token's session; every other one ends."""
-        if not self.is_active:
+        """In the token's session; every other one ends. A session that was ended changes nothing."""
+        caller = replace(self.owner, session_id=token.family.family_id)
+        if not self.is_active or (token.family.is_revoked and token.is_kept):
             return
         new = PASSWORDS[1 - PASSWORDS.index(self.password)]
-        access = AccessTokenIssuer(self.feature.keys).issue(self.owner, family_id=token.family.family_id)
-        self.do(self.feature.recovery.change(self.owner, access, self.password, new))
+        self.do(self.feature.recovery.change(caller, self.password, new))
         self.password = new
         for known in self.known:
             known.family.is_revoked |= known.family is not token.family

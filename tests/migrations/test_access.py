@@ -31,6 +31,24 @@ async def test_a_role_holds_exactly_the_listed_privileges(database: SavepointDat
     assert await privileges(database, role, table) == set((listed or "").replace(",", "").split())
 
 
+async def test_of_some_tables_the_application_reads_the_listed_columns_and_no_other(
+    database: SavepointDatabase,
+) -> None:
+    """Found over all columns of all tables, so that no column is granted beside the list."""
+    query = """
+        SELECT relname::text, array_agg(attname::text ORDER BY attname)
+        FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+        WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND attnum > 0 AND NOT attisdropped
+            AND has_column_privilege(:role, attrelid, attnum, 'SELECT')
+            AND NOT has_table_privilege(:role, attrelid, 'SELECT')
+        GROUP BY relname
+    """
+    async with database.superuser() as connection:
+        rows = await connection.execute(text(query), {"role": APP_ROLE})
+
+    assert dict(rows.all()) == {name: sorted(access.app_reads) for name, access in ACCESS.items() if access.app_reads}
+
+
 @pytest.mark.parametrize("table", sorted(ACCESS))
 async def test_the_steward_reads_and_deletes_in_each_tenant_table_and_in_no_other(
     database: SavepointDatabase, table: str

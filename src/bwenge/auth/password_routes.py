@@ -11,8 +11,6 @@ from bwenge.auth.password_schemas import (
     ResetCodeResponse,
 )
 from bwenge.auth.recovery import Recovery
-from bwenge.auth.routes import MaybeBearer
-from bwenge.kit.errors import Unauthenticated
 from bwenge.kit.http.dependencies import ActiveCaller, ActivePrincipal, OwnTenant, provided
 from bwenge.kit.http.problems import problems
 from bwenge.kit.http.rates import CurrentRateLimiter, client_network, limited
@@ -32,13 +30,9 @@ CurrentRecovery = Annotated[Recovery, Depends(provided(Recovery))]
     dependencies=[signed_in(), limited("auth.password", "5/minute")],
     responses=problems(401, 403, 422, 429),
 )
-async def change_password(
-    body: PasswordChangeBody, caller: ActiveCaller, credentials: MaybeBearer, recovery: CurrentRecovery
-) -> None:
-    """Set one's own password. Every other session of the account ends."""
-    if credentials is None:
-        raise Unauthenticated
-    await recovery.change(caller, credentials.credentials, body.current_password, body.new_password)
+async def change_password(body: PasswordChangeBody, caller: ActiveCaller, recovery: CurrentRecovery) -> None:
+    """Set one's own password. Every other session of the account ends at once."""
+    await recovery.change(caller, body.current_password, body.new_password)
 
 
 @router.post(

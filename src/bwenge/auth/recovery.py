@@ -23,7 +23,7 @@ from bwenge.auth.errors import InvalidCredentials, InvalidReset
 from bwenge.auth.models import User
 from bwenge.auth.password_policy import require_impersonal, require_uncommon
 from bwenge.auth.passwords import Passwords
-from bwenge.auth.tokens import AccessTokenVerifier, Clock, utc_now
+from bwenge.auth.tokens import Clock, utc_now
 from bwenge.kit.db import PLATFORM, Database
 from bwenge.kit.errors import Forbidden, NotFound, Unauthenticated
 from bwenge.kit.identity import Caller, Principal, Role
@@ -73,7 +73,6 @@ class Recovery:
         database: Database,
         *,
         passwords: Passwords,
-        verifier: AccessTokenVerifier,
         back_off: BackOff,
         audit: AuditLog,
         mailer: Mailer,
@@ -82,7 +81,6 @@ class Recovery:
     ) -> None:
         self._database = database
         self._passwords = passwords
-        self._verifier = verifier
         self._back_off = back_off
         self._audit = audit
         self._mailer = mailer
@@ -91,14 +89,13 @@ class Recovery:
         self._mailing: set[asyncio.Task[None]] = set()
         self._free = asyncio.Semaphore(_MAILS_AT_ONCE)
 
-    async def change(self, caller: Caller, access_token: str, current: str, new: str) -> None:
-        """Set the caller's own password and end every session but the one of the access token.
+    async def change(self, caller: Caller, current: str, new: str) -> None:
+        """Set the caller's own password and end every session but theirs.
 
         Raises:
             InvalidCredentials: The current password is wrong.
             CommonPassword
         """
-        family_id = self._verifier.claims(access_token).family_id
         async with self._database.unit_of_work(PLATFORM) as session:
             user = await repository.get_active(session, caller)
         verification = await self._passwords.verify(current, None if user is None else user.password_hash)
@@ -116,7 +113,7 @@ class Recovery:
             # The password was checked outside of the transaction: a change of it or a deactivation came first.
             if present is None or not present.is_active or present.password_hash != user.password_hash:
                 raise InvalidCredentials
-            await self._set(session, present, new_hash, keep=family_id)
+            await self._set(session, present, new_hash, keep=caller.session_id)
             await self._audit.record(session, AuditEntry.by(caller, "password.changed", target=("user", present.id)))
 
     def mark(self, identifier: str) -> str:

@@ -4,8 +4,6 @@ After RFC 9700, section 4.14.2, with a grace: a client whose answer got lost, or
 the same token twice within seconds, and each gets a successor (a sibling) of its own.
 """
 
-import hashlib
-import secrets
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
@@ -18,12 +16,11 @@ from bwenge.auth import repository
 from bwenge.auth.audit import attempt
 from bwenge.auth.contract import AuditLog
 from bwenge.auth.models import RefreshToken, User
+from bwenge.auth.opaque_tokens import hash_token, new_token
 from bwenge.auth.tokens import Clock, utc_now
 from bwenge.kit.ids import new_id
 
 REFRESH_TOKEN_LIFETIME: Final = timedelta(days=7)
-
-_TOKEN_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +69,8 @@ class RefreshTokens:
         return await self._issue(session, user, family_id=presented.family_id)
 
     async def holder(self, session: AsyncSession, token: str) -> UUID | None:
-        presented = await repository.get_refresh_token(session, _hash(token))
-        return None if presented is None else presented.user_id
+        """Whose token it is, if `rotate` would give it a successor."""
+        return await repository.find_holder(session, hash_token(token), now=self._clock(), grace=self._grace)
 
     async def revoke(self, session: AsyncSession, token: str) -> None:
         """Revoke the token's family; nothing happens where the token is unknown."""
@@ -87,7 +84,7 @@ class RefreshTokens:
 
     async def _lock(self, session: AsyncSession, token: str) -> tuple[User, RefreshToken] | None:
         """The token as it is once its user is locked: an earlier use that was under way has ended by then."""
-        token_hash = _hash(token)
+        token_hash = hash_token(token)
         user = await repository.lock_user_of_token(session, token_hash)
         presented = await repository.get_refresh_token(session, token_hash)
         return None if user is None or presented is None else (user, presented)
@@ -96,7 +93,7 @@ class RefreshTokens:
         """Clears the user's expired tokens away, so that a session which is refreshed for months leaves no trail."""
         now = self._clock()
         await repository.delete_expired_tokens(session, user.id, before=now)
-        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        token = new_token()
         await repository.add_refresh_token(
             session,
             RefreshToken(
@@ -104,13 +101,8 @@ class RefreshTokens:
                 org_id=user.org_id,
                 user_id=user.id,
                 family_id=family_id,
-                token_hash=_hash(token),
+                token_hash=hash_token(token),
                 expires_at=now + REFRESH_TOKEN_LIFETIME,
             ),
         )
         return IssuedRefreshToken(token, family_id, user)
-
-
-def _hash(token: str) -> bytes:
-    """A plain SHA-256 is enough for 256 random bits: there is nothing to guess."""
-    return hashlib.sha256(token.encode()).digest()

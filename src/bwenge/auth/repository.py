@@ -1,12 +1,12 @@
 """Every query on organisations, users and refresh tokens."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -55,14 +55,21 @@ async def get_member(session: AsyncSession, user_id: UUID, *, org_id: UUID) -> U
     )
 
 
-async def get_operator(session: AsyncSession, user_id: UUID) -> User | None:
-    return await session.scalar(select(User).where(User.id == user_id, User.role == OPERATOR, User.is_active))
-
-
 async def get_active(session: AsyncSession, caller: Caller) -> User | None:
+    """The caller, unless they are no active member or operator any more, or their session was ended."""
+    query = select(User).where(User.id == caller.user_id, User.is_active)
     if isinstance(caller, Operator):
-        return await get_operator(session, caller.user_id)
-    return await get_member(session, caller.user_id, org_id=caller.org_id)
+        query = query.where(User.role == OPERATOR)
+    else:
+        query = query.join(Organization, Organization.id == User.org_id)
+        query = query.where(User.org_id == caller.org_id, Organization.deleted_at.is_(None))
+    if caller.session_id is not None:
+        # One token of a family is revoked with all others, and stays until it would have expired.
+        ended = select(RefreshToken.family_id).where(
+            RefreshToken.family_id == caller.session_id, RefreshToken.revoked_at.is_not(None)
+        )
+        query = query.where(~ended.exists())
+    return await session.scalar(query)
 
 
 async def lock_user(session: AsyncSession, user_id: UUID) -> User | None:
@@ -79,6 +86,19 @@ async def lock_user_of_token(session: AsyncSession, token_hash: bytes) -> User |
         .join(RefreshToken, RefreshToken.user_id == User.id)
         .where(RefreshToken.token_hash == token_hash)
         .with_for_update(of=User, key_share=True)
+    )
+
+
+async def find_holder(session: AsyncSession, token_hash: bytes, *, now: datetime, grace: timedelta) -> UUID | None:
+    """Whose token it is, if it may be used."""
+    is_fresh = or_(RefreshToken.used_at.is_(None), RefreshToken.used_at >= now - grace)
+    return await session.scalar(
+        select(RefreshToken.user_id).where(
+            RefreshToken.token_hash == token_hash,
+            RefreshToken.revoked_at.is_(None),
+            RefreshToken.expires_at > now,
+            is_fresh,
+        )
     )
 
 

@@ -44,7 +44,7 @@ MaybeBearer = Annotated[
     "/auth/register",
     operation_id="register",
     status_code=201,
-    dependencies=[anyone()],
+    dependencies=[anyone(), limited("auth.register_address", "300/minute", by="address")],
     responses=problems(401, 402, 403, 409, 422, 429),
 )
 async def register(
@@ -100,7 +100,12 @@ async def log_in(
     return answer.with_tokens(await service.log_in(body.account(), body.password, network=network))
 
 
-@router.post("/auth/refresh", operation_id="refresh", dependencies=[holders()], responses=problems(401, 403, 422, 429))
+@router.post(
+    "/auth/refresh",
+    operation_id="refresh",
+    dependencies=[holders(), limited("auth.refresh_address", "600/minute", by="address")],
+    responses=problems(401, 403, 422, 429),
+)
 async def refresh(
     answer: Answer, service: Service, limiter: CurrentRateLimiter, body: RefreshBody | None = None
 ) -> LoginResponse:
@@ -118,7 +123,11 @@ async def refresh(
 
 
 @router.post(
-    "/auth/logout", operation_id="logOut", status_code=204, dependencies=[holders()], responses=problems(401, 403, 422)
+    "/auth/logout",
+    operation_id="logOut",
+    status_code=204,
+    dependencies=[holders(), limited("auth.logout_address", "600/minute", by="address")],
+    responses=problems(401, 403, 422, 429),
 )
 async def log_out(answer: Answer, service: Service, credentials: MaybeBearer, body: LogoutBody | None = None) -> None:
     """End a session: the refresh token's, where one is given, else the access token's own."""

@@ -183,7 +183,10 @@ class AuthService:
         return self._back_off.mark(identifier)
 
     async def holder(self, refresh_token: str) -> UUID | None:
-        """Whose refresh token it is, whether it may still be used or not."""
+        """Whose refresh token it is, if it may be used.
+
+        Others are nobody's to count: they cost no rotation, and whoever has one could use up its owner's share.
+        """
         async with self._database.unit_of_work(PLATFORM) as session:
             return await self._refresh_tokens.holder(session, refresh_token)
 
@@ -216,9 +219,10 @@ class AuthService:
             return
         if access_token is None:
             raise Unauthenticated
-        claims = self._verifier.claims(access_token)
-        async with self._database.unit_of_work(PLATFORM) as session:
-            await self._refresh_tokens.revoke_family(session, claims.caller.user_id, claims.family_id)
+        caller = self._verifier.verify(access_token)
+        if caller.session_id is not None:
+            async with self._database.unit_of_work(PLATFORM) as session:
+                await self._refresh_tokens.revoke_family(session, caller.user_id, caller.session_id)
 
     async def profile(self, session: AsyncSession, caller: Caller) -> User:
         """Raises `Unauthenticated` when the caller is no active member or operator any more."""

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -143,12 +142,6 @@ def _standing(caller: Caller) -> dict[str, str]:
     return {"org_id": str(caller.org_id), "role": caller.role.value}
 
 
-@dataclass(frozen=True, slots=True)
-class AccessClaims:
-    caller: Caller
-    family_id: UUID
-
-
 class AccessTokenVerifier:
     """Implements `bwenge.kit.identity.TokenVerifier`.
 
@@ -160,20 +153,17 @@ class AccessTokenVerifier:
         self._public_keys = public_keys
 
     def verify(self, token: str) -> Caller:
-        return self.claims(token).caller
-
-    def claims(self, token: str) -> AccessClaims:
-        """What a valid access token says. Raises `Unauthenticated` for every other string."""
+        """For whom a valid access token speaks. Raises `Unauthenticated` for every other string."""
         if len(token) > _MAX_TOKEN_LENGTH:
             raise Unauthenticated
         try:
-            return self._claims(token)
+            return self._verify(token)
         # ValueError and LookupError: an unknown key id, role or malformed id; TypeError: a claim of another JSON type;
         # RecursionError: a header of nested arrays, which is parsed before its signature can be checked.
         except (jwt.PyJWTError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise Unauthenticated from error
 
-    def _claims(self, token: str) -> AccessClaims:
+    def _verify(self, token: str) -> Caller:
         key = self._public_keys[jwt.get_unverified_header(token)["kid"]]
         claims = jwt.decode(
             token,
@@ -186,17 +176,18 @@ class AccessTokenVerifier:
         )
         if claims["type"] != _TYPE:
             raise Unauthenticated
-        return AccessClaims(_caller(claims), family_id=_uuid(claims["sid"]))
+        return _caller(claims)
 
 
 def _caller(claims: Mapping[str, Any]) -> Caller:
     """An operator is in no organisation, and a member is in one: a claim too many is as wrong as one too few."""
-    user_id = _uuid(claims["sub"])
+    user_id, session_id = _uuid(claims["sub"]), _uuid(claims["sid"])
     if claims["role"] != OPERATOR:
-        return Principal(user_id=user_id, org_id=_uuid(claims["org_id"]), role=Role(claims["role"]))
+        org_id, role = _uuid(claims["org_id"]), Role(claims["role"])
+        return Principal(user_id=user_id, org_id=org_id, role=role, session_id=session_id)
     if claims.get("org_id") is not None:
         raise Unauthenticated
-    return Operator(user_id)
+    return Operator(user_id, session_id=session_id)
 
 
 def _uuid(claim: object) -> UUID:

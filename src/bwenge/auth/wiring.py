@@ -157,7 +157,6 @@ class _Parts:
         return Recovery(
             self._database,
             passwords=self.passwords,
-            verifier=self.verifier,
             back_off=self.back_off,
             audit=self.audit,
             mailer=self._neighbours.mailer,

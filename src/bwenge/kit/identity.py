@@ -36,6 +36,7 @@ class Principal:
         key_id: The API key, where one speaks.
         confined_to: The ids of the things that the key may reach, of the kind that keys are confined by; None means
             all that the member may use.
+        session_id: The session that an access token belongs to; None where no token speaks.
     """
 
     user_id: UUID
@@ -43,6 +44,7 @@ class Principal:
     role: Role
     key_id: UUID | None = None
     confined_to: frozenset[UUID] | None = None
+    session_id: UUID | None = None
 
     def may_use(self, thing_id: UUID) -> bool:
         """False where an API key is confined to others; says nothing of what the member may see."""
@@ -51,9 +53,10 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """One of the platform's staff, outside every organisation."""
+    """One of the platform's staff, outside every organisation; `session_id` as a principal's."""
 
     user_id: UUID
+    session_id: UUID | None = None
 
 
 Caller = Principal | Operator
@@ -87,7 +90,7 @@ class Membership(Protocol):
     async def require_active(self, session: AsyncSession, principal: Principal) -> None:
         """Raise `Unauthenticated` unless the principal is an active member of the session's tenant, in this role.
 
-        An API key must not have been deleted or have expired meanwhile.
+        An API key must not have been deleted or have expired meanwhile, and nobody have ended the token's session.
         """
         ...
 

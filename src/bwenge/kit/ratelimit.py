@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 from limits import RateLimitItem, parse
 from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.storage.memory import Entry
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
 from prometheus_client import Counter
@@ -31,6 +32,37 @@ REFUSED: Final = Counter("bwenge_rate_limited_total", "Requests that a rate limi
 LOCAL: Final = Counter("bwenge_rate_limits_local_total", "Hits counted in this process alone, while Redis was away")
 
 
+class BoundedMemory(MemoryStorage):
+    """Moving windows in memory, forgotten in passing.
+
+    The library's own storage looks through all windows with a thread each, as soon as one is hit; anybody can open
+    windows without end, by naming accounts.
+    """
+
+    MOST_WINDOWS: Final = 100_000
+    """About 60 MB; beyond, the ones that were hit longest ago are forgotten."""
+
+    async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        now = time.time()
+        self._forget(now)
+        hits = self.events.pop(key, [])
+        oldest = limit - amount
+        is_full = oldest < 0 or (oldest < len(hits) and hits[oldest].atime >= now - expiry)
+        # Put back at the end: in front stands what was hit longest ago.
+        self.events[key] = hits if is_full else [*(Entry(expiry) for _ in range(amount)), *hits[:oldest]]
+        return not is_full
+
+    def _forget(self, now: float) -> None:
+        """Two windows at most for each one that may be opened, so that none is left and nobody waits for it."""
+        for _ in range(2):
+            key = next(iter(self.events), None)
+            if key is None or (self.events[key] and self.events[key][0].expiry > now):
+                break
+            del self.events[key]
+        while len(self.events) >= self.MOST_WINDOWS:
+            del self.events[next(iter(self.events))]
+
+
 class RateLimiter:
     """Counts hits by the name of a limit and by whose they are.
 
@@ -44,7 +76,7 @@ class RateLimiter:
     def __init__(
         self, *, redis_url: str | None = None, overrides: Mapping[str, str] = NO_OVERRIDES, is_on: bool = True
     ) -> None:
-        self._local = MovingWindowRateLimiter(MemoryStorage())
+        self._local = MovingWindowRateLimiter(BoundedMemory())
         self._redis: ConnectionPool | None = None
         self._shared: MovingWindowRateLimiter | None = None
         if redis_url is not None:

@@ -23,11 +23,17 @@ STEWARD: Final = "SELECT, DELETE"
 
 @dataclass(frozen=True)
 class Access:
-    """Privileges on one table. `tenant` names its tenant column; None marks a table without tenants."""
+    """Privileges on one table.
+
+    Attributes:
+        tenant: Its tenant column; None marks a table without tenants.
+        app_reads: Columns that the application may read where it may not read the table; its policy needs the tenant's.
+    """
 
     app: str | None
     platform: str | None
     tenant: str | None = "org_id"
+    app_reads: tuple[str, ...] = ()
 
 
 ACCESS: Final[dict[str, Access]] = {
@@ -56,7 +62,8 @@ ACCESS: Final[dict[str, Access]] = {
     "personas": Access(app=WRITE, platform=None),
     "postings": Access(app=ALL, platform=None),
     "quota_reservations": Access(app=WRITE, platform="SELECT, UPDATE"),
-    "refresh_tokens": Access(app=None, platform=ALL),
+    # Of a session, the application learns that it was ended, and no token's hash.
+    "refresh_tokens": Access(app=None, platform=ALL, app_reads=("family_id", "org_id", "revoked_at")),
     "subscriptions": Access(app="SELECT", platform=WRITE),
     "turns": Access(app=ALL, platform=WRITE),
     "usage_quotas": Access(app=WRITE, platform="SELECT, UPDATE"),
@@ -77,6 +84,8 @@ def _apply(connection: Connection, table: str, access: Access) -> None:
     for role, privileges in ((APP_ROLE, access.app), (PLATFORM_ROLE, access.platform)):
         if privileges is not None:
             statements.append(f"GRANT {privileges} ON {table} TO {role}")
+    if access.app_reads:
+        statements.append(f"GRANT SELECT ({', '.join(access.app_reads)}) ON {table} TO {APP_ROLE}")
     if access.tenant is not None:
         rule = f"{access.tenant} = {_TENANT}"
         statements += [
