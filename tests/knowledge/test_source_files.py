@@ -201,6 +201,18 @@ async def test_a_learner_without_a_signature_does_not_open_a_file(
     assert code_of(await open_file(application, learner, source_id)) == (403, "forbidden")
 
 
+@pytest.mark.parametrize("change", [{"is_active": False}, {"role": "user"}])
+async def test_an_old_token_of_a_deactivated_or_demoted_member_opens_no_file(
+    application: Application, owner: Person, source_id: UUID, change: dict[str, object]
+) -> None:
+    expert = await application.add_member(owner.org_id, Role.EXPERT)
+    assert (await open_file(application, expert, source_id)).status_code == 200
+    path = f"/orgs/{owner.org_id}/members/{expert.user_id}"
+    await application.client.patch(path, headers=owner.headers, json=change)
+    for asked in (source_id, new_id()):
+        assert code_of(await open_file(application, expert, asked)) == (401, "unauthenticated")
+
+
 async def test_a_signed_address_opens_the_file_without_a_login(
     application: Application, owner: Person, source_id: UUID
 ) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.analytics.contract import EventRecorder, NewEvent
+from bwenge.auth.contract import Members
 from bwenge.kit.blobs import references
 from bwenge.kit.blobs.references import BlobBusy
 from bwenge.kit.blobs.store import BlobKey, BlobStore
@@ -73,12 +74,14 @@ class SourceService:
         blobs: BlobStore,
         *,
         personas: PersonaAccess,
+        members: Members,
         events: EventRecorder,
         quotas: Quotas,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._personas = personas
+        self._members = members
         self._events = events
         self._quotas = quotas
 
@@ -256,8 +259,15 @@ class SourceService:
         await self._quotas.release(session, source.org_id, kind=QuotaKind.STORAGE, act_id=source.id)
 
     async def find_file(self, source_id: UUID, *, org_id: UUID, principal: Principal | None = None) -> StoredFile:
-        """The original that a member asks for or, without `principal`, a signed address."""
+        """The original that a member asks for or, without `principal`, a signed address.
+
+        Raises:
+            Unauthenticated: The principal is no active member any more.
+            SourceNotFound
+        """
         async with self._database.unit_of_work(org_id) as session:
+            if principal is not None:
+                await self._members.require_active(session, principal)
             source = await self._find(session, source_id, org_id=org_id)
         _require_usable(source, principal)
         return StoredFile(
