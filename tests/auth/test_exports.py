@@ -151,6 +151,14 @@ async def test_after_a_week_the_archive_is_gone(
             assert (await connection.execute(select(table))).all() == []
 
 
+async def test_from_the_deletion_of_the_organisation_on_its_archive_opens_no_more(
+    application: Application, owner: Person
+) -> None:
+    address = await made_export(application, owner)
+    await application.client.delete(f"/orgs/{owner.org_id}", headers=owner.headers)
+    assert code_of(await application.client.get(address)) == (404, "not_found")
+
+
 async def test_an_archive_that_the_store_lost_is_not_found(
     application: Application, owner: Person, tmp_path: Path
 ) -> None:

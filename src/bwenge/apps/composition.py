@@ -169,7 +169,11 @@ def compose(settings: Settings, secrets: Secrets, resources: Resources) -> Platf
         resources.blobs,
         resources.embedder,
         neighbours=knowledge_wiring.Neighbours(
-            personas=personas.service, members=auth.service, events=events, quotas=payments.quotas
+            personas=personas.service,
+            members=auth.service,
+            tenants=TenantDirectory(),
+            events=events,
+            quotas=payments.quotas,
         ),
         link_key=secrets.source_link_key,
         work_dir=settings.data_dir / "work",

@@ -6,7 +6,7 @@ from pathlib import Path
 from fastapi import APIRouter
 
 from bwenge.analytics.contract import EventRecorder
-from bwenge.auth.contract import Members
+from bwenge.auth.contract import Members, Tenants
 from bwenge.kit.blobs.store import BlobStore
 from bwenge.kit.db import Database
 from bwenge.kit.jobs.runner import JobKind
@@ -29,6 +29,7 @@ class Neighbours:
 
     personas: PersonaAccess
     members: Members
+    tenants: Tenants
     events: EventRecorder
     quotas: Quotas
 
@@ -63,6 +64,7 @@ def build(
         blobs,
         personas=neighbours.personas,
         members=neighbours.members,
+        tenants=neighbours.tenants,
         events=neighbours.events,
         quotas=neighbours.quotas,
     )
@@ -74,6 +76,6 @@ def build(
         ingestion=ingestion,
         removal=removal,
         search=HybridSearch(database, embedder),
-        links=SignedSourceLinks(link_key),
+        links=SignedSourceLinks(link_key, personas=neighbours.personas),
         job_kinds=tuple(job_kinds(ingestion, removal, sources)),
     )
