@@ -1,12 +1,12 @@
 """What is left of a member who was deactivated or removed: no way in, and nothing personal."""
 
 import re
-from collections.abc import Iterator
 from typing import Final
 from uuid import UUID, uuid4
 
 import pytest
-from fastapi.routing import APIRoute, iter_route_contexts
+from fastapi.dependencies.models import Dependant
+from fastapi.security import HTTPBearer
 from sqlalchemy import text
 
 from bwenge.chat.models import Message
@@ -15,18 +15,27 @@ from bwenge.kit.identity import Role
 from bwenge.kit.ids import new_id
 from tests.support.application import Application, Person
 from tests.support.databases import SavepointDatabase
-from tests.support.feature_app import code_of
 from tests.support.furnished import add_conversation
+from tests.support.routes import Route, routes_of
 
-OF_MEMBERS: Final = frozenset({"members", "signed_in"})
+OF_MEMBERS: Final = frozenset({"members", "signed_in", "holder"})
+LEAVING: Final = ("POST", "/auth/logout")
+"""It takes the token of whoever wants its session ended, which opens nothing."""
 
 
-def members_routes(application: Application) -> Iterator[tuple[str, str]]:
-    """Method and path of every route that members call."""
-    for context in iter_route_contexts(application.app.routes):
-        route = context.original_route
-        if isinstance(route, APIRoute) and {access.callers for access in declared_access(route.dependant)} & OF_MEMBERS:
-            yield from ((method, context.path or "") for method in context.methods or ())
+def takes_token(dependant: Dependant) -> bool:
+    return isinstance(dependant.call, HTTPBearer) or any(map(takes_token, dependant.dependencies))
+
+
+def members_routes(application: Application) -> list[Route]:
+    """Every route that a member's token opens, also where other proof does."""
+    return [
+        route
+        for route in routes_of(application.app)
+        if {access.callers for access in declared_access(route.dependant)} & OF_MEMBERS
+        and takes_token(route.dependant)
+        and route.key != LEAVING
+    ]
 
 
 @pytest.fixture
@@ -40,19 +49,39 @@ async def second(application: Application, owner: Person) -> Person:
     return await application.add_member(owner.org_id, Role.OWNER)
 
 
-async def test_no_route_answers_a_deactivated_member(application: Application, owner: Person, second: Person) -> None:
+@pytest.mark.parametrize("change", [{"is_active": False}, {"role": "expert"}])
+async def test_no_route_answers_an_old_token_of_a_deactivated_or_demoted_member(
+    application: Application, owner: Person, second: Person, change: dict[str, object]
+) -> None:
     path = f"/orgs/{owner.org_id}/members/{second.user_id}"
-    await application.client.patch(path, headers=owner.headers, json={"is_active": False})
-    routes = list(members_routes(application))
-
-    answers = {}
-    for method, template in routes:
-        address = re.sub(r"\{\w+\}", str(uuid4()), template.replace("{org_id}", str(owner.org_id)))
-        answers[method, template] = await application.client.request(method, address, headers=second.headers)
-
-    assert len(routes) > 20
-    assert {route: answer.status_code for route, answer in answers.items() if answer.status_code != 401} == {}
+    changed = await application.client.patch(path, headers=owner.headers, json=change)
+    assert changed.status_code == 200
+    await _is_refused_everywhere(application, second)
     assert (await application.client.get("/users/me", headers=owner.headers)).status_code == 200
+
+
+async def test_no_route_answers_a_removed_member(application: Application, owner: Person, second: Person) -> None:
+    await application.client.delete(f"/orgs/{owner.org_id}/members/{second.user_id}", headers=owner.headers)
+    await _is_refused_everywhere(application, second)
+
+
+async def test_no_route_answers_an_api_key_that_was_deleted(application: Application, owner: Person) -> None:
+    key = await application.make_key(owner)
+    keys = await application.client.get(f"/orgs/{owner.org_id}/api-keys", headers=owner.headers)
+    [made] = keys.json()["items"]
+    await application.client.delete(f"/orgs/{owner.org_id}/api-keys/{made['key_id']}", headers=owner.headers)
+    await _is_refused_everywhere(application, key)
+
+
+async def _is_refused_everywhere(application: Application, person: Person) -> None:
+    routes = members_routes(application)
+    answers = {}
+    for route in routes:
+        address = re.sub(r"\{\w+\}", str(uuid4()), route.path.replace("{org_id}", str(person.org_id)))
+        answers[route.key] = await application.client.request(route.method, address, headers=person.headers)
+    assert len(routes) > 20
+    assert ("HEAD", "/knowledge/{source_id}/file") in answers
+    assert {key: answer.status_code for key, answer in answers.items() if answer.status_code != 401} == {}
 
 
 async def test_a_removed_members_conversations_are_erased_and_personas_stay(
@@ -94,11 +123,3 @@ async def _say(application: Application, org_id: UUID, conversation_id: UUID) ->
                 details={},
             )
         )
-
-
-async def test_a_removed_member_is_answered_by_no_route(
-    application: Application, owner: Person, second: Person
-) -> None:
-    await application.client.delete(f"/orgs/{owner.org_id}/members/{second.user_id}", headers=owner.headers)
-
-    assert code_of(await application.client.get("/users/me", headers=second.headers)) == (401, "unauthenticated")

@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -22,7 +23,7 @@ from bwenge.kit.db import PLATFORM
 from bwenge.kit.identity import Role
 from bwenge.kit.jobs.models import Job
 from bwenge.kit.jobs.runner import AttemptFailed
-from tests.support.application import Application, Person
+from tests.support.application import PASSWORD, Application, Person
 from tests.support.custody import claim, do_jobs
 from tests.support.databases import SavepointDatabase
 from tests.support.feature_app import code_of
@@ -45,6 +46,16 @@ async def told(application: Application, person: Person, job_id: str) -> dict[st
     assert answer.status_code == 200, answer.text
     job: dict[str, Any] = answer.json()
     return job
+
+
+async def with_role(application: Application, owner: Person, person: Person, role: Role) -> Person:
+    """The person after the owner gave them the role, with a token that says so."""
+    path = f"/orgs/{owner.org_id}/members/{person.user_id}"
+    changed = await application.client.patch(path, headers=owner.headers, json={"role": role})
+    login = await application.client.post(
+        "/auth/login", json={"identifier": changed.json()["username"], "password": PASSWORD}
+    )
+    return replace(person, role=role, headers={"Authorization": f"Bearer {login.json()['access_token']}"})
 
 
 async def made_export(application: Application, person: Person) -> str:
@@ -104,6 +115,22 @@ async def test_nobody_else_is_told_of_it(application: Application, owner: Person
     assert code_of(await application.client.get(f"/jobs/{job_id}")) == (401, "unauthenticated")
 
 
+async def test_an_owner_who_was_demoted_is_told_of_it_no_more_until_they_are_owner_again(
+    application: Application, owner: Person
+) -> None:
+    second = await application.add_member(owner.org_id, Role.OWNER)
+    job_id = await ask(application, second)
+    await do_jobs(application, EXPORT)
+    assert "result_url" in await told(application, second, job_id)
+    for role in (Role.USER, Role.ADMIN):
+        demoted = await with_role(application, owner, second, role)
+        answer = await application.client.get(f"/jobs/{job_id}", headers=demoted.headers)
+        assert code_of(answer) == (404, "not_found")
+        old = await application.client.get(f"/jobs/{job_id}", headers=second.headers)
+        assert code_of(old) == (401, "unauthenticated")
+    assert "result_url" in await told(application, await with_role(application, owner, second, Role.OWNER), job_id)
+
+
 @pytest.mark.parametrize(
     ("change", "refusal"),
     [
@@ -149,6 +176,14 @@ async def test_after_a_week_the_archive_is_gone(
     async with database.superuser() as connection:
         for table in (BlobRow.__table__, BlobReference.__table__):
             assert (await connection.execute(select(table))).all() == []
+
+
+async def test_from_the_deletion_of_the_organisation_on_its_archive_opens_no_more(
+    application: Application, owner: Person
+) -> None:
+    address = await made_export(application, owner)
+    await application.client.delete(f"/orgs/{owner.org_id}", headers=owner.headers)
+    assert code_of(await application.client.get(address)) == (404, "not_found")
 
 
 async def test_an_archive_that_the_store_lost_is_not_found(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,10 +10,13 @@ from fastapi import FastAPI
 from httpx2 import ASGITransport, AsyncClient, Response
 from sqlalchemy import func, select, table
 
+from bwenge.auth.erasure import ERASE
 from bwenge.auth.models import RefreshToken
 from bwenge.auth.wiring import AuthFeature
 from bwenge.kit.idempotency.models import IdempotencyKey
 from tests.support.accounts import registration
+from tests.support.application import PASSWORD, Application
+from tests.support.custody import do_jobs
 from tests.support.databases import SavepointDatabase
 from tests.support.feature_app import bearer, code_of, feature_app
 
@@ -94,3 +98,62 @@ async def test_the_same_key_from_another_address_is_another_key(app: FastAPI) ->
 async def test_one_subscribers_addresses_are_one(app: FastAPI) -> None:
     first = await register_from(app, "2c0f:eb68:1::1")
     assert (await register_from(app, "2c0f:eb68:1::2")).content == first.content
+
+
+@pytest.mark.parametrize("by_member", [False, True])
+async def test_after_the_erasure_of_the_organisation_it_made_a_registration_is_done_anew(
+    application: Application, *, by_member: bool
+) -> None:
+    headers = {"Idempotency-Key": "4b0e"} | ((await application.register()).headers if by_member else {})
+    first = await application.client.post("/auth/register", headers=headers, json=registration())
+    assert first.status_code == 201
+    await erase(application, first.json())
+    again = await application.client.post("/auth/register", headers=headers, json=registration())
+    assert (again.status_code, again.headers.get("idempotency-replayed")) == (201, None)
+    assert again.json()["user"]["org_id"] != first.json()["user"]["org_id"]
+    me = await application.client.get("/users/me", headers=bearer(again.json()["access_token"]))
+    assert me.status_code == 200
+
+
+async def test_after_the_erasure_of_the_organisation_it_joined_a_registration_is_done_anew(
+    application: Application,
+) -> None:
+    founded = (await application.client.post("/auth/register", json=registration())).json()
+    body = {
+        "name": "Keza",
+        "username": "keza.m",
+        "password": PASSWORD,
+        "join_token": await join_token(application, founded),
+    }
+    answers = [
+        await application.client.post("/auth/register", headers={"Idempotency-Key": "4b0e"}, json=body)
+        for _ in range(2)
+    ]
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert answers[1].headers["idempotency-replayed"] == "true"
+    await erase(application, founded)
+    again = await application.client.post("/auth/register", headers={"Idempotency-Key": "4b0e"}, json=body)
+    assert code_of(again) == (422, "invalid_invitation")
+
+
+async def test_a_kept_registration_is_the_organisations(application: Application, database: SavepointDatabase) -> None:
+    answer = await register(application.client)
+    async with database.superuser() as connection:
+        owners = (await connection.execute(select(IdempotencyKey.org_id))).scalars().all()
+    assert [str(owner) for owner in owners] == [answer.json()["user"]["org_id"]]
+
+
+async def join_token(application: Application, login: dict[str, Any]) -> str:
+    answer = await application.client.post(
+        f"/orgs/{login['user']['org_id']}/join-links",
+        headers=bearer(login["access_token"]),
+        json={"max_uses": 2, "expires_at": (datetime.now(UTC) + timedelta(days=1)).isoformat()},
+    )
+    token: str = answer.json()["join_token"]
+    return token
+
+
+async def erase(application: Application, login: dict[str, Any]) -> None:
+    answer = await application.client.delete(f"/orgs/{login['user']['org_id']}", headers=bearer(login["access_token"]))
+    assert answer.status_code == 202
+    assert await do_jobs(application, ERASE) == 1

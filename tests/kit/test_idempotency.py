@@ -38,10 +38,12 @@ async def find(database: Database, wanted: KeyedRequest, *, answers: KeptAnswers
         return await answers.claim(session, wanted)
 
 
-async def keep(database: Database, wanted: KeyedRequest, answer: Answer = ANSWER) -> None:
+async def keep(
+    database: Database, wanted: KeyedRequest, answer: Answer = ANSWER, *, org_id: UUID | None = None
+) -> None:
     async with database.unit_of_work(wanted.org_id or PLATFORM) as session:
         assert await ANSWERS.claim(session, wanted) is None
-        await ANSWERS.keep(session, wanted, answer)
+        await ANSWERS.keep(session, wanted, answer, org_id=org_id)
 
 
 async def count(database: Database) -> int:
@@ -107,12 +109,14 @@ async def test_a_tenants_answers_are_its_own(committed_database: Database) -> No
     await keep(committed_database, request(org_id=ours))
     assert await find(committed_database, request(org_id=ours)) == ANSWER
     assert await find(committed_database, request(org_id=theirs)) is None
-    assert await find(committed_database, request()) is None
 
 
-async def test_answers_go_with_their_tenant(committed_database: Database) -> None:
+@pytest.mark.parametrize("is_callers", [True, False])
+async def test_answers_go_with_their_tenant(committed_database: Database, *, is_callers: bool) -> None:
     org_id = await new_tenant(committed_database)
-    await keep(committed_database, request(org_id=org_id))
+    wanted = request(org_id=org_id if is_callers else None)
+    await keep(committed_database, wanted, org_id=org_id)
+    assert await find(committed_database, wanted) == ANSWER
     async with committed_database.unit_of_work(PLATFORM) as session:
         await session.execute(text("DELETE FROM organizations"))
     assert await count(committed_database) == 0
@@ -230,6 +234,23 @@ async def test_expired_answers_are_removed_some_at_a_time(committed_database: Da
     assert await count(committed_database) == 5 + 1
     await keep(committed_database, request(key="b"))
     assert await count(committed_database) == 2
+
+
+async def test_a_caller_without_a_tenant_sweeps_what_expired_in_any(committed_database: Database) -> None:
+    org_id = await new_tenant(committed_database)
+    await keep(committed_database, request(), org_id=org_id)
+    await let_expire(committed_database)
+    await keep(committed_database, request(key="a"), org_id=await new_tenant(committed_database))
+    assert await count(committed_database) == 1
+
+
+async def test_an_expired_answer_gives_its_key_to_another_tenants(committed_database: Database) -> None:
+    await keep(committed_database, request(), org_id=await new_tenant(committed_database))
+    await let_expire(committed_database)
+    other = await new_tenant(committed_database)
+    await keep(committed_database, request(), org_id=other)
+    async with committed_database.unit_of_work(PLATFORM) as session:
+        assert (await session.scalars(text("SELECT org_id FROM idempotency_keys"))).all() == [other]
 
 
 async def test_a_sweep_waits_for_nobody(committed_database: Database) -> None:

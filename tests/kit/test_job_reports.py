@@ -1,6 +1,9 @@
 """What is told of a job, and to whom."""
 
+import pytest
+
 from bwenge.kit.db import PLATFORM
+from bwenge.kit.identity import Operator, Principal, Role
 from bwenge.kit.ids import new_id
 from bwenge.kit.jobs import queue
 from bwenge.kit.jobs.queue import Claimant, ClaimedJob, NewJob
@@ -11,9 +14,13 @@ from tests.support.databases import SavepointDatabase
 ASKER, ORG = new_id(), new_id()
 
 
-async def claimed(database: SavepointDatabase) -> ClaimedJob:
+def asker(role: Role = Role.ADMIN) -> Principal:
+    return Principal(ASKER, ORG, role)
+
+
+async def claimed(database: SavepointDatabase, *, requested_as: Role | None = None) -> ClaimedJob:
     async with database.unit_of_work(PLATFORM) as session:
-        await queue.enqueue(session, NewJob("work", {}, org_id=ORG, requested_by=ASKER))
+        await queue.enqueue(session, NewJob("work", {}, org_id=ORG, requested_by=ASKER, requested_as=requested_as))
         job = await queue.claim(session, Claimant("test", ["work"]), queues=["default"], lease=LEASE)
     assert job is not None
     return job
@@ -21,7 +28,7 @@ async def claimed(database: SavepointDatabase) -> ClaimedJob:
 
 async def report(database: SavepointDatabase, job: ClaimedJob) -> JobReport:
     async with database.unit_of_work(PLATFORM) as session:
-        found = await find_report(session, job.id, requested_by=ASKER)
+        found = await find_report(session, job.id, caller=asker())
     assert found is not None
     return found
 
@@ -62,7 +69,22 @@ async def test_a_result_is_its_tenants_and_its_kinds_until_it_is_forgotten(datab
 async def test_nobody_is_told_of_anothers_job(database: SavepointDatabase) -> None:
     job = await claimed(database)
     async with database.unit_of_work(PLATFORM) as session:
-        assert await find_report(session, job.id, requested_by=new_id()) is None
+        for other in (Principal(new_id(), ORG, Role.OWNER), Operator(new_id())):
+            assert await find_report(session, job.id, caller=other) is None
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_a_job_is_told_in_no_lower_role_than_it_was_asked_for_in(database: SavepointDatabase, role: Role) -> None:
+    job = await claimed(database, requested_as=Role.ADMIN)
+    async with database.unit_of_work(PLATFORM) as session:
+        found = await find_report(session, job.id, caller=asker(role))
+    assert (found is not None) is role.at_least(Role.ADMIN)
+
+
+async def test_an_operator_is_told_of_a_job_of_their_own(database: SavepointDatabase) -> None:
+    job = await claimed(database)
+    async with database.unit_of_work(PLATFORM) as session:
+        assert await find_report(session, job.id, caller=Operator(ASKER)) is not None
 
 
 async def test_a_job_that_is_dropped_is_gone_for_whoever_claimed_it(database: SavepointDatabase) -> None:

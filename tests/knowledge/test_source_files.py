@@ -46,6 +46,11 @@ def signed_query(links: SignedSourceLinks, person: Person, source_id: UUID) -> d
     return dict(parse_qsl(urlsplit(links.source_url(source_id, person.org_id, locator={})).query))
 
 
+def said(answer: httpx2.Response) -> dict[str, object]:
+    """A refusal without its request id."""
+    return {name: value for name, value in answer.json().items() if name != "request_id"}
+
+
 async def test_the_whole_file_is_what_was_uploaded(application: Application, owner: Person, source_id: UUID) -> None:
     answer = await open_file(application, owner, source_id)
     assert (answer.status_code, answer.content) == (200, TEXT)
@@ -201,6 +206,18 @@ async def test_a_learner_without_a_signature_does_not_open_a_file(
     assert code_of(await open_file(application, learner, source_id)) == (403, "forbidden")
 
 
+@pytest.mark.parametrize("change", [{"is_active": False}, {"role": "user"}])
+async def test_an_old_token_of_a_deactivated_or_demoted_member_opens_no_file(
+    application: Application, owner: Person, source_id: UUID, change: dict[str, object]
+) -> None:
+    expert = await application.add_member(owner.org_id, Role.EXPERT)
+    assert (await open_file(application, expert, source_id)).status_code == 200
+    path = f"/orgs/{owner.org_id}/members/{expert.user_id}"
+    await application.client.patch(path, headers=owner.headers, json=change)
+    for asked in (source_id, new_id()):
+        assert code_of(await open_file(application, expert, asked)) == (401, "unauthenticated")
+
+
 async def test_a_signed_address_opens_the_file_without_a_login(
     application: Application, owner: Person, source_id: UUID
 ) -> None:
@@ -221,7 +238,7 @@ async def test_a_signed_address_that_has_expired_is_refused_even_with_a_learners
     application: Application, owner: Person, source_id: UUID
 ) -> None:
     links = application.platform.knowledge.links
-    past = SignedSourceLinks(links._signer._key, clock=lambda: time.time() - 2 * 3600)
+    past = SignedSourceLinks(links._signer._key, personas=links._personas, clock=lambda: time.time() - 2 * 3600)
     answer = await application.client.get(past.source_url(source_id, owner.org_id, locator={}))
     assert code_of(answer) == (403, "invalid_signature")
 
@@ -263,6 +280,35 @@ async def test_a_signed_address_of_a_deleted_source_opens_nothing(
     address = application.platform.knowledge.links.source_url(source_id, owner.org_id, locator={})
     await application.client.delete(f"/knowledge/{source_id}", headers=owner.headers)
     assert code_of(await application.client.get(address)) == (404, "not_found")
+
+
+async def test_a_signed_address_opens_nothing_of_a_deleted_persona(
+    application: Application, owner: Person, source_id: UUID
+) -> None:
+    links = application.platform.knowledge.links
+    address = links.source_url(source_id, owner.org_id, locator={})
+    unknown = await application.client.get(links.source_url(new_id(), owner.org_id, locator={}))
+    status = (await application.client.get(f"/knowledge/{source_id}/status", headers=owner.headers)).json()
+    await application.client.delete(f"/personas/{status['persona_id']}", headers=owner.headers)
+    answer = await application.client.get(address)
+    assert answer.status_code == 404
+    assert said(answer) == said(unknown)
+    async with application.platform.resources.database.unit_of_work(owner.org_id) as session:
+        assert await links.openable(session, [source_id], owner.org_id) == frozenset()
+
+
+async def test_from_the_deletion_of_the_organisation_on_a_signed_address_opens_nothing(
+    application: Application, owner: Person, source_id: UUID
+) -> None:
+    links = application.platform.knowledge.links
+    address = links.source_url(source_id, owner.org_id, locator={})
+    unknown = await application.client.get(links.source_url(new_id(), owner.org_id, locator={}))
+    assert (await application.client.get(address)).status_code == 200
+    await application.client.delete(f"/orgs/{owner.org_id}", headers=owner.headers)
+    answer = await application.client.get(address)
+    assert answer.status_code == 404
+    assert said(answer) == said(unknown)
+    assert (await application.client.head(address)).status_code == 404
 
 
 async def test_a_file_that_the_store_lost_is_404_and_no_broken_200(

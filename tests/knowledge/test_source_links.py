@@ -1,10 +1,13 @@
 """Signed addresses as such: for what they are good, and for how long."""
 
+from collections.abc import Collection
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from bwenge.kit.identity import Principal
 from bwenge.kit.ids import new_id
 from bwenge.kit.signing import InvalidSignature
 from bwenge.knowledge.links import LIFETIME_SECONDS, SignedSourceLinks
@@ -26,6 +29,20 @@ def clock() -> Clock:
     return Clock()
 
 
+class NoPersonas:
+    """Nothing is asked of it: signing looks nothing up."""
+
+    async def require(self, session: AsyncSession, principal: Principal, persona_id: UUID, *, write: bool) -> None:
+        raise AssertionError((session, principal, persona_id, write))
+
+    async def existing(self, session: AsyncSession, persona_ids: Collection[UUID], org_id: UUID) -> frozenset[UUID]:
+        raise AssertionError((session, persona_ids, org_id))
+
+
+def signer(clock: Clock, *, key: bytes = KEY) -> SignedSourceLinks:
+    return SignedSourceLinks(key, personas=NoPersonas(), clock=clock)
+
+
 def signed(links: SignedSourceLinks) -> tuple[int, str]:
     """Expiry and signature of an address of SOURCE."""
     query = parse_qs(urlsplit(links.source_url(SOURCE, ORG, locator={})).query)
@@ -34,7 +51,7 @@ def signed(links: SignedSourceLinks) -> tuple[int, str]:
 
 
 def test_an_address_is_good_for_an_hour_and_no_second_longer(clock: Clock) -> None:
-    links = SignedSourceLinks(KEY, clock=clock)
+    links = signer(clock)
     expires, signature = signed(links)
     clock.now += LIFETIME_SECONDS
     links.verify(SOURCE, org_id=ORG, expires=expires, signature=signature)
@@ -45,7 +62,7 @@ def test_an_address_is_good_for_an_hour_and_no_second_longer(clock: Clock) -> No
 
 @pytest.mark.parametrize("change", ["source", "org", "expires", "signature", "empty signature", "not ASCII"])
 def test_an_address_changed_in_any_part_is_refused(clock: Clock, change: str) -> None:
-    links = SignedSourceLinks(KEY, clock=clock)
+    links = signer(clock)
     expires, signature = signed(links)
     other = {"signature": signature[:-2] + "AA", "empty signature": "", "not ASCII": "é" * 43}
     with pytest.raises(InvalidSignature):
@@ -58,9 +75,9 @@ def test_an_address_changed_in_any_part_is_refused(clock: Clock, change: str) ->
 
 
 def test_an_address_signed_with_another_key_is_refused(clock: Clock) -> None:
-    expires, signature = signed(SignedSourceLinks(b"o" * 32, clock=clock))
+    expires, signature = signed(signer(clock, key=b"o" * 32))
     with pytest.raises(InvalidSignature):
-        SignedSourceLinks(KEY, clock=clock).verify(SOURCE, org_id=ORG, expires=expires, signature=signature)
+        signer(clock).verify(SOURCE, org_id=ORG, expires=expires, signature=signature)
 
 
 @pytest.mark.parametrize(
@@ -74,5 +91,5 @@ def test_an_address_signed_with_another_key_is_refused(clock: Clock) -> None:
     ],
 )
 def test_the_fragment_opens_the_place(locator: dict[str, object], fragment: str) -> None:
-    address = urlsplit(SignedSourceLinks(KEY).source_url(SOURCE, ORG, locator=locator))
+    address = urlsplit(signer(Clock()).source_url(SOURCE, ORG, locator=locator))
     assert (address.path, address.fragment) == (f"/knowledge/{SOURCE}/file", fragment)

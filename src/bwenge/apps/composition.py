@@ -168,9 +168,13 @@ def compose(settings: Settings, secrets: Secrets, resources: Resources) -> Platf
         database,
         resources.blobs,
         resources.embedder,
-        personas=personas.service,
-        events=events,
-        quotas=payments.quotas,
+        neighbours=knowledge_wiring.Neighbours(
+            personas=personas.service,
+            members=auth.service,
+            tenants=TenantDirectory(),
+            events=events,
+            quotas=payments.quotas,
+        ),
         link_key=secrets.source_link_key,
         work_dir=settings.data_dir / "work",
     )

@@ -78,6 +78,10 @@ class Tenants(Protocol):
         """Raises `NotFound` for an organisation that is not there."""
         ...
 
+    async def require_open(self, session: AsyncSession, org_id: UUID) -> None:
+        """Raises `NotFound` for an organisation that is not there or is being erased."""
+        ...
+
     async def seats_taken(self, session: AsyncSession, org_id: UUID) -> int:
         """How many seats of the plan its active members and its live invitations hold."""
         ...

@@ -136,6 +136,7 @@ class OrganisationErasure:
             dedupe_key=f"{ERASE}:{org_id}",
             max_attempts=ATTEMPTS,
             requested_by=requested_by,
+            requested_as=None if requested_by is None else Role.OWNER,
         )
         return await enqueue(session, job) or await find_unfinished(session, f"{ERASE}:{org_id}")
 

@@ -75,7 +75,14 @@ class OrganisationExports:
     async def request(self, session: AsyncSession, principal: Principal) -> UUID:
         """Ask for an export; while the caller's last one is being made, it is that one. Returns the job."""
         key = f"{EXPORT}:{principal.org_id}:{principal.user_id}"
-        job = NewJob(EXPORT, {}, org_id=principal.org_id, dedupe_key=key, requested_by=principal.user_id)
+        job = NewJob(
+            EXPORT,
+            {},
+            org_id=principal.org_id,
+            dedupe_key=key,
+            requested_by=principal.user_id,
+            requested_as=principal.role,
+        )
         job_id = None
         while job_id is None:  # The one in the way may end before it is looked up.
             job_id = await enqueue(session, job) or await find_unfinished(session, key)

@@ -90,7 +90,7 @@ class Joining:
             # Its seat becomes the member's, so none is asked for.
             await queries.remove(session, present)
             login = await self._admit(session, user, "invitation.accepted", ("invitation", present.id))
-            await once.keep(session, login)
+            await once.keep(session, login, org_id=user.org_id)
             return login
 
     async def join(
@@ -134,7 +134,7 @@ class Joining:
             login = await self._admit(session, user, "join_link.used", ("join_link", present.id))
             if present.group_id is not None:
                 await member_queries.add_to_group(session, present.group_id, user.id, org_id=user.organization_id)
-            await once.keep(session, login)
+            await once.keep(session, login, org_id=user.org_id)
             return login
 
     async def _admit(self, session: AsyncSession, user: User, action: str, target: tuple[str, UUID]) -> Login:

@@ -96,7 +96,7 @@ class AuthService:
             await once.claim(session)
             await _add_organization(session, org_name, owner=owner)
             login = self.login_of(await self._refresh_tokens.start_family(session, owner))
-            await once.keep(session, login)
+            await once.keep(session, login, org_id=owner.org_id)
         _log.info("organization_registered", org_id=str(owner.org_id), user_id=str(owner.id))
         return login
 

@@ -25,5 +25,10 @@ class TenantDirectory:
         except (KeyError, ValueError):
             return UTC  # This machine's list of zones is not that of the one where the name was accepted.
 
+    async def require_open(self, session: AsyncSession, org_id: UUID) -> None:
+        query = select(Organization.id).where(Organization.id == org_id, Organization.deleted_at.is_(None))
+        if await session.scalar(query) is None:
+            raise NotFound
+
     async def seats_taken(self, session: AsyncSession, org_id: UUID) -> int:
         return await member_queries.count_seats(session, org_id, now=utc_now())

@@ -102,7 +102,7 @@ class CitedSources(SourceLinks, Protocol):
     """The links of stored citations, whose sources may have been deleted since."""
 
     async def openable(self, session: AsyncSession, source_ids: Collection[UUID], org_id: UUID) -> frozenset[UUID]:
-        """Those of the sources that an address still opens, since they have not been deleted."""
+        """Those of the sources that an address still opens, since neither they nor their personas were deleted."""
         ...
 
 
@@ -111,4 +111,8 @@ class PersonaAccess(Protocol):
 
     async def require(self, session: AsyncSession, principal: Principal, persona_id: UUID, *, write: bool) -> None:
         """Raise `NotFound` for a persona that is not there, `Forbidden` for a writer who may not write it."""
+        ...
+
+    async def existing(self, session: AsyncSession, persona_ids: Collection[UUID], org_id: UUID) -> frozenset[UUID]:
+        """Those of the personas that have not been deleted."""
         ...

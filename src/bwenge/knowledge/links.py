@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.kit.signing import Signer
 from bwenge.knowledge import repository
-from bwenge.knowledge.contract import LocatorFields
+from bwenge.knowledge.contract import LocatorFields, PersonaAccess
 
 LIFETIME_SECONDS: Final = 3600
 
@@ -18,7 +18,8 @@ LIFETIME_SECONDS: Final = 3600
 class SignedSourceLinks:
     """Implements `CitedSources` by HMAC-SHA256 over tenant, source and expiry."""
 
-    def __init__(self, key: bytes, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, key: bytes, *, personas: PersonaAccess, clock: Callable[[], float] = time.time) -> None:
+        self._personas = personas
         self._signer = Signer(key, clock=clock)
 
     def source_url(self, source_id: UUID, org_id: UUID, *, locator: LocatorFields) -> str:
@@ -28,7 +29,9 @@ class SignedSourceLinks:
         return f"/knowledge/{source_id}/file?{query}{_fragment(locator)}"
 
     async def openable(self, session: AsyncSession, source_ids: Collection[UUID], org_id: UUID) -> frozenset[UUID]:
-        return await repository.existing_sources(session, source_ids, org_id=org_id)
+        personas = await repository.personas_of(session, source_ids, org_id=org_id)
+        existing = await self._personas.existing(session, frozenset(personas.values()), org_id)
+        return frozenset(source_id for source_id, persona_id in personas.items() if persona_id in existing)
 
     def verify(self, source_id: UUID, *, org_id: UUID, expires: int, signature: str) -> None:
         """Raise `InvalidSignature` unless this platform signed the address and its time has not passed."""

@@ -44,6 +44,14 @@ async def existing_sources(session: AsyncSession, source_ids: Collection[UUID], 
     return frozenset((await session.scalars(query)).all())
 
 
+async def personas_of(session: AsyncSession, source_ids: Collection[UUID], *, org_id: UUID) -> dict[UUID, UUID]:
+    """By source, its persona; nothing for a source that was deleted."""
+    query = select(KnowledgeSource.id, KnowledgeSource.persona_id).where(
+        KnowledgeSource.id.in_(source_ids), KnowledgeSource.org_id == org_id, KnowledgeSource.deleted_at.is_(None)
+    )
+    return {row.id: row.persona_id for row in await session.execute(query)}
+
+
 async def find_claimed(session: AsyncSession, source_id: UUID, *, org_id: UUID, attempt: int) -> KnowledgeSource | None:
     """The source, locked as by `find_source`, if it is still this attempt's to work on."""
     query = select(KnowledgeSource).where(_claimed(source_id, org_id=org_id, attempt=attempt))

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.analytics.contract import EventRecorder, NewEvent
+from bwenge.auth.contract import Members, Tenants
 from bwenge.kit.blobs import references
 from bwenge.kit.blobs.references import BlobBusy
 from bwenge.kit.blobs.store import BlobKey, BlobStore
@@ -73,12 +74,16 @@ class SourceService:
         blobs: BlobStore,
         *,
         personas: PersonaAccess,
+        members: Members,
+        tenants: Tenants,
         events: EventRecorder,
         quotas: Quotas,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._personas = personas
+        self._members = members
+        self._tenants = tenants
         self._events = events
         self._quotas = quotas
 
@@ -256,10 +261,22 @@ class SourceService:
         await self._quotas.release(session, source.org_id, kind=QuotaKind.STORAGE, act_id=source.id)
 
     async def find_file(self, source_id: UUID, *, org_id: UUID, principal: Principal | None = None) -> StoredFile:
-        """The original that a member asks for or, without `principal`, a signed address."""
+        """The original that a member asks for or, without `principal`, a signed address.
+
+        An address opens nothing of an organisation that is being erased, or of a persona that was deleted.
+
+        Raises:
+            Unauthenticated: The principal is no active member any more.
+            NotFound
+        """
         async with self._database.unit_of_work(org_id) as session:
-            source = await self._find(session, source_id, org_id=org_id)
-        _require_usable(source, principal)
+            if principal is not None:
+                await self._members.require_active(session, principal)
+                source = await self._find_usable(session, principal, source_id)
+            else:
+                await self._tenants.require_open(session, org_id)
+                source = await self._find(session, source_id, org_id=org_id)
+                await self._require_persona(session, source)
         return StoredFile(
             key=_key_of(source),
             name=source.file_name,
@@ -289,6 +306,10 @@ class SourceService:
         _require_usable(source, principal)
         return source
 
+    async def _require_persona(self, session: AsyncSession, source: KnowledgeSource) -> None:
+        if not await self._personas.existing(session, {source.persona_id}, source.org_id):
+            raise SourceNotFound
+
     async def _find(
         self, session: AsyncSession, source_id: UUID, *, org_id: UUID, lock: bool = False
     ) -> KnowledgeSource:
@@ -303,9 +324,9 @@ async def _kept(session: AsyncSession, once: Once[Upload], upload: Upload) -> Up
     return upload
 
 
-def _require_usable(source: KnowledgeSource, principal: Principal | None) -> None:
+def _require_usable(source: KnowledgeSource, principal: Principal) -> None:
     """The material of a persona that an API key is not confined to is as unknown to it."""
-    if principal is not None and not principal.may_use(source.persona_id):
+    if not principal.may_use(source.persona_id):
         raise SourceNotFound
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from fastapi import APIRouter
 
 from bwenge.analytics.contract import EventRecorder
+from bwenge.auth.contract import Members, Tenants
 from bwenge.kit.blobs.store import BlobStore
 from bwenge.kit.db import Database
 from bwenge.kit.jobs.runner import JobKind
@@ -20,6 +21,17 @@ from bwenge.knowledge.service import SourceService
 from bwenge.knowledge.tasks import job_kinds
 from bwenge.payments.contract import Quotas
 from bwenge.providers.embedding.base import Embedder
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """What the feature asks of the rest of the platform."""
+
+    personas: PersonaAccess
+    members: Members
+    tenants: Tenants
+    events: EventRecorder
+    quotas: Quotas
 
 
 @dataclass(frozen=True)
@@ -43,13 +55,19 @@ def build(
     blobs: BlobStore,
     embedder: Embedder,
     *,
-    personas: PersonaAccess,
-    events: EventRecorder,
-    quotas: Quotas,
+    neighbours: Neighbours,
     link_key: bytes,
     work_dir: Path,
 ) -> KnowledgeFeature:
-    sources = SourceService(database, blobs, personas=personas, events=events, quotas=quotas)
+    sources = SourceService(
+        database,
+        blobs,
+        personas=neighbours.personas,
+        members=neighbours.members,
+        tenants=neighbours.tenants,
+        events=neighbours.events,
+        quotas=neighbours.quotas,
+    )
     ingestion = SourceIngestion(database, blobs, embedder, work_dir=work_dir, limits=ExtractionLimits())
     removal = SourceRemoval(database, blobs)
     return KnowledgeFeature(
@@ -58,6 +76,6 @@ def build(
         ingestion=ingestion,
         removal=removal,
         search=HybridSearch(database, embedder),
-        links=SignedSourceLinks(link_key),
+        links=SignedSourceLinks(link_key, personas=neighbours.personas),
         job_kinds=tuple(job_kinds(ingestion, removal, sources)),
     )

@@ -35,6 +35,13 @@ async def existing_in_tenant(session: AsyncSession, persona_ids: Collection[UUID
     return frozenset(await session.scalars(query))
 
 
+async def existing(session: AsyncSession, persona_ids: Collection[UUID], *, org_id: UUID) -> frozenset[UUID]:
+    query = select(Persona.id).where(
+        Persona.id.in_(persona_ids), Persona.org_id == org_id, Persona.deleted_at.is_(None)
+    )
+    return frozenset(await session.scalars(query))
+
+
 async def list_page(
     session: AsyncSession,
     *,

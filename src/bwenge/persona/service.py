@@ -106,6 +106,9 @@ class PersonaService:
             await self._members.require_active(session, principal)
             _require_writer(persona, principal)
 
+    async def existing(self, session: AsyncSession, persona_ids: Collection[UUID], org_id: UUID) -> frozenset[UUID]:
+        return await repository.existing(session, persona_ids, org_id=org_id)
+
     async def card(self, session: AsyncSession, principal: Principal, persona_id: UUID) -> PersonaCard:
         persona = await self._find(session, principal, persona_id)
         return PersonaCard(

@@ -50,12 +50,12 @@ async def get_job(
     membership: CurrentMembership,
     addresses: SignedAddresses,
 ) -> JobResponse:
-    """How far the job has come. It is told to whoever asked for it, and to nobody else.
+    """How far the job has come. It is told to whoever asked for it, while their role is no lower, and to nobody else.
 
     A job that ends its own tenant is told to a member who is none any more, as long as it runs.
     """
     async with database.unit_of_work(PLATFORM) as session:
-        report = await find_report(session, job_id, requested_by=caller.user_id)
+        report = await find_report(session, job_id, caller=caller)
     outlives_its_tenant = report is not None and report.org_id is None
     if isinstance(caller, Principal) and not outlives_its_tenant:
         async with database.unit_of_work(caller.org_id) as session:

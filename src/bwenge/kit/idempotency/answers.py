@@ -15,7 +15,7 @@ from uuid import UUID
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from psycopg.errors import LockNotAvailable
-from sqlalchemy import ColumnElement, delete, func, select, tuple_
+from sqlalchemy import and_, delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -49,7 +49,7 @@ class KeyedRequest:
     """A request that bears a key, without anything in it that could be read or guessed.
 
     Attributes:
-        org_id: The tenant whose transactions keep the answer; None where there is none yet.
+        org_id: The caller's tenant, to which the answer belongs; None where the caller has none yet.
         lock: The advisory lock that twins contend for. A foreign request with the same one is merely waited for.
     """
 
@@ -90,6 +90,8 @@ class KeptAnswers:
     async def claim(self, session: AsyncSession, request: KeyedRequest) -> Answer | None:
         """Keep twins waiting until the transaction ends; the answer, where the request was answered before.
 
+        It is found by who asks, whatever tenant it belongs to; a tenant's own transaction sees that tenant's alone.
+
         Raises:
             IdempotencyKeyReused: The key came with other content.
             IdempotencyInProgress: A twin has not ended within the wait. The session stays usable.
@@ -98,7 +100,6 @@ class KeptAnswers:
         found = await session.execute(
             select(IdempotencyKey.fingerprint, IdempotencyKey.status, IdempotencyKey.answer).where(
                 tuple_(*_PRIMARY_KEY) == (request.owner, request.route, request.key),
-                IdempotencyKey.org_id == request.org_id,
                 IdempotencyKey.expires_at > func.clock_timestamp(),
             )
         )
@@ -109,13 +110,18 @@ class KeptAnswers:
             raise IdempotencyKeyReused
         return self._open(request, kept.status, kept.answer)
 
-    async def keep(self, session: AsyncSession, request: KeyedRequest, answer: Answer) -> None:
+    async def keep(
+        self, session: AsyncSession, request: KeyedRequest, answer: Answer, *, org_id: UUID | None = None
+    ) -> None:
         """Write the answer in the transaction of the result.
+
+        It belongs to the caller's tenant, or to that of `org_id`, and goes with it.
 
         Raises:
             IdempotencyInProgress: An answer is there already, by a twin that this transaction's claim did not exclude.
         """
         values = {
+            "org_id": org_id or request.org_id,
             "fingerprint": request.fingerprint,
             "status": answer.status,
             "answer": self._seal(request, answer),
@@ -123,7 +129,7 @@ class KeptAnswers:
         }
         written = await session.execute(
             insert(IdempotencyKey)
-            .values(owner=request.owner, route=request.route, key=request.key, org_id=request.org_id, **values)
+            .values(owner=request.owner, route=request.route, key=request.key, **values)
             .on_conflict_do_update(
                 index_elements=_PRIMARY_KEY, set_=values, where=IdempotencyKey.expires_at <= func.clock_timestamp()
             )
@@ -174,14 +180,11 @@ async def _limit_lock_waits(session: AsyncSession, limit: Any) -> None:
 
 
 async def _sweep(session: AsyncSession, org_id: UUID | None) -> None:
-    """Remove some of the tenant's expired answers; or, without a tenant, of those that have none."""
-    is_expired: tuple[ColumnElement[bool], ...] = (
-        IdempotencyKey.org_id == org_id,
-        IdempotencyKey.expires_at <= func.clock_timestamp(),
-    )
+    """Remove some of the tenant's expired answers or, of a caller without a tenant, of all."""
+    is_expired = IdempotencyKey.expires_at <= func.clock_timestamp()
     some = (
         select(*_PRIMARY_KEY)
-        .where(*is_expired)
+        .where(is_expired if org_id is None else and_(IdempotencyKey.org_id == org_id, is_expired))
         .order_by(IdempotencyKey.expires_at)
         .limit(SWEPT_AT_ONCE)
         .with_for_update(skip_locked=True)

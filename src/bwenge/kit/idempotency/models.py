@@ -15,7 +15,10 @@ class IdempotencyKey(Base):
     """
 
     __tablename__ = "idempotency_keys"
-    __table_args__ = (Index("ix_idempotency_keys_expires", "org_id", "expires_at"),)
+    __table_args__ = (
+        Index("ix_idempotency_keys_expires", "org_id", "expires_at"),
+        Index("ix_idempotency_keys_expires_at", "expires_at"),
+    )
 
     owner: Mapped[bytes] = mapped_column(primary_key=True)
     route: Mapped[str] = mapped_column(primary_key=True)

@@ -6,6 +6,7 @@ it looks at anything and keeps the result as its last act; where it ends early w
 
 from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -35,8 +36,11 @@ class Once(Protocol[T_contra]):
         """
         ...
 
-    async def keep(self, session: AsyncSession, result: T_contra) -> None:
-        """Write the answer that tells of the result, in the result's own transaction."""
+    async def keep(self, session: AsyncSession, result: T_contra, *, org_id: UUID | None = None) -> None:
+        """Write the answer that tells of the result, in the result's own transaction.
+
+        `org_id` is the tenant that the result belongs to, where that is not the caller's.
+        """
         ...
 
 
@@ -46,7 +50,7 @@ class EveryTime:
     async def claim(self, session: AsyncSession) -> None:
         """It has no twins."""
 
-    async def keep(self, session: AsyncSession, result: object) -> None:
+    async def keep(self, session: AsyncSession, result: object, *, org_id: UUID | None = None) -> None:
         """Nobody asks for it again."""
 
 
@@ -70,5 +74,5 @@ class KeyedOnce(Generic[T]):
         if answer is not None:
             raise AnswerKept(answer)
 
-    async def keep(self, session: AsyncSession, result: T) -> None:
-        await self._answers.keep(session, self._request, self._render(result))
+    async def keep(self, session: AsyncSession, result: T, *, org_id: UUID | None = None) -> None:
+        await self._answers.keep(session, self._request, self._render(result), org_id=org_id)

@@ -14,7 +14,8 @@ class Job(Timestamped, Base):
 
     `attempts` is counted at the claim, so that work which kills its worker cannot loop. An unfinished earlier job with
     the same `ordering_key` blocks later ones, and a running one all others; a dead one does not. `requested_by` may ask
-    for its `progress`, from 0 to 1, and its `result`, or why there is none.
+    for its `progress`, from 0 to 1, and its `result`, or why there is none, while their role is at least the one that
+    they had then: `requested_as`.
     """
 
     __tablename__ = "jobs"
@@ -48,6 +49,7 @@ class Job(Timestamped, Base):
     last_error: Mapped[str | None]
     finished_at: Mapped[datetime | None]
     requested_by: Mapped[UUID | None]
+    requested_as: Mapped[str | None]
     progress: Mapped[float] = mapped_column(server_default="0")
     result: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     error_code: Mapped[str | None]

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
+from bwenge.kit.identity import Role
 from bwenge.kit.ids import new_id
 from bwenge.kit.jobs.models import Job
 
@@ -31,7 +32,8 @@ class NewJob:
     """Work to be done after the present transaction commits.
 
     `dedupe_key` makes a second request for work that is still to be done a no-op; jobs with the same `ordering_key`
-    run one after the other, in the order in which they were asked for. `requested_by` is who may ask how it goes.
+    run one after the other, in the order in which they were asked for. `requested_by` is who may ask how it goes, and
+    `requested_as` the role in which a member asked for it.
     """
 
     kind: str
@@ -43,6 +45,7 @@ class NewJob:
     delay: timedelta = timedelta(0)
     max_attempts: int = 5
     requested_by: UUID | None = None
+    requested_as: Role | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ async def enqueue(session: AsyncSession, job: NewJob) -> UUID | None:
             dedupe_key=job.dedupe_key,
             ordering_key=job.ordering_key,
             requested_by=job.requested_by,
+            requested_as=job.requested_as,
             run_after=func.clock_timestamp() + job.delay,
         )
         .on_conflict_do_nothing(index_elements=[Job.dedupe_key], index_where=text("state IN ('queued', 'running')")),

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.kit.db import PLATFORM, Database
+from bwenge.kit.identity import Caller, Principal, Role
 from bwenge.kit.jobs.models import Job
 from bwenge.kit.jobs.queue import ClaimedJob
 
@@ -46,8 +47,11 @@ async def keep_result(session: AsyncSession, job_id: UUID, result: Mapping[str, 
     await session.execute(update(Job).where(Job.id == job_id).values(result=None if result is None else dict(result)))
 
 
-async def find_report(session: AsyncSession, job_id: UUID, *, requested_by: UUID) -> JobReport | None:
-    return await _find(session, Job.id == job_id, Job.requested_by == requested_by)
+async def find_report(session: AsyncSession, job_id: UUID, *, caller: Caller) -> JobReport | None:
+    """The job that the caller asked for; None where a member has a lower role by now than the one they asked in."""
+    own_roles = [role for role in Role if isinstance(caller, Principal) and caller.role.at_least(role)]
+    is_told = or_(Job.requested_as.is_(None), Job.requested_as.in_(own_roles))
+    return await _find(session, Job.id == job_id, Job.requested_by == caller.user_id, is_told)
 
 
 async def find_result(session: AsyncSession, job_id: UUID, *, org_id: UUID, kind: str) -> Mapping[str, Any] | None:
