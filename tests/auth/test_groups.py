@@ -244,25 +244,24 @@ async def test_personas_are_put_into_a_group_and_taken_out(school: School) -> No
     assert [answer.status_code for answer in removed] == [204, 404]
 
 
-async def test_an_expert_takes_no_colleagues_persona_from_the_other_learners(school: School) -> None:
-    """In its first group a persona vanishes for everybody outside of it: that is its owner's to decide."""
+async def test_an_expert_puts_only_own_personas_into_classes(school: School) -> None:
+    """Whether or not it is in a class already: who sees it is its owner's to decide, or an administrator's."""
     make, join = school.application.create_group, school.application.join
-    persona_id = await school.application.create_persona(school.colleague)
+    lone, grouped = [await school.application.create_persona(school.colleague) for _ in range(2)]
+    await make(school.colleague, personas=[grouped])
+    own = await school.application.create_persona(school.teacher)
     group_id = await make(school.teacher, learners=[school.learner])
-    body = {"persona_id": str(persona_id)}
-    seen = f"/personas/{persona_id}"
+    path = f"/{group_id}/personas"
 
-    refused = await school.call(school.teacher, "POST", f"/{group_id}/personas", body)
+    for persona_id in (lone, grouped):
+        for body in ({"persona_id": str(persona_id)}, {"persona_ids": [str(own), str(persona_id)]}):
+            refused = await school.call(school.teacher, "POST", path, body)
+            assert code_of(refused) == (403, "forbidden")
+            assert "ask them or an administrator" in refused.json()["detail"]
 
-    assert code_of(refused) == (403, "forbidden")
-    assert "owner or an administrator" in refused.json()["detail"]
-    assert (await school.application.client.get(seen, headers=school.classmate.headers)).status_code == 200
-
-    # Once its owner has put it into a group, it may be in others too; and administrators decide as owners do.
-    await join(school.colleague, await make(school.colleague), "personas", persona_id=persona_id)
-    await join(school.teacher, group_id, "personas", persona_id=persona_id)
-    second = await school.application.create_persona(school.colleague)
-    await join(school.admin, group_id, "personas", persona_id=second)
+    assert (await school.call(school.teacher, "GET", path)).json()["items"] == []
+    for person, persona_id in ((school.teacher, own), (school.admin, lone), (school.owner, grouped)):
+        await join(person, group_id, "personas", persona_id=persona_id)
 
 
 async def test_a_deleted_persona_is_in_no_group_and_comes_into_none(school: School) -> None:

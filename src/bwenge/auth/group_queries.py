@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, exists, func, select
+from sqlalchemy import ColumnElement, delete, exists, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -129,13 +129,6 @@ async def add_personas(session: AsyncSession, group: Group, persona_ids: Iterabl
     ]
     added = insert(GroupPersona).values(rows).on_conflict_do_nothing().returning(GroupPersona.persona_id)
     return frozenset((await session.scalars(added)).all())
-
-
-async def are_grouped(session: AsyncSession, persona_ids: Collection[UUID], *, org_id: UUID) -> bool:
-    """Whether each of them is in a group."""
-    query = select(func.count(GroupPersona.persona_id.distinct()))
-    found = await session.scalar(query.where(GroupPersona.persona_id.in_(persona_ids), GroupPersona.org_id == org_id))
-    return found == len(persona_ids)
 
 
 async def remove_persona(session: AsyncSession, group: Group, persona_id: UUID) -> bool:

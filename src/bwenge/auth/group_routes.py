@@ -202,7 +202,7 @@ async def add_group_personas(
     groups: Groups,
     once: OnceInSession,
 ) -> PersonasAdded:
-    """Show personas to the class, all of them or none. From then on, only learners of its classes see a persona."""
+    """Show personas, an expert's own, to the class, all or none: then only learners of its classes see a persona."""
     added = await groups.add_personas(session, principal, group_id, body.ids())
     return await once.keep(PersonasAdded(group_id=group_id, persona_ids=sorted(body.ids()), added=sorted(added)))
 
