@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
@@ -224,6 +224,37 @@ async def test_of_learners_one_of_whom_cannot_join_none_does(school: School, dat
     assert (await school.call(school.teacher, "GET", f"/{group_id}/members")).json()["items"] == []
 
 
+async def test_an_expert_lets_in_nobody_whom_only_others_teach(school: School) -> None:
+    make, learner, classmate = school.application.create_group, school.learner, school.classmate
+    theirs = await make(school.colleague, learners=[learner])
+    own = await make(school.teacher, learners=[classmate])
+
+    async def refusals(user_id: UUID) -> list[dict[str, Any]]:
+        answers = [
+            await school.call(school.teacher, "PUT", f"/{own}/members/{user_id}"),
+            await school.call(school.teacher, "POST", f"/{own}/members", {"user_id": str(user_id)}),
+            await school.call(
+                school.teacher, "POST", f"/{own}/members", {"user_ids": [str(classmate.user_id), str(user_id)]}
+            ),
+        ]
+        assert [answer.status_code for answer in answers] == [404] * 3
+        return [answer.json() | {"request_id": ""} for answer in answers]
+
+    assert await refusals(learner.user_id) == await refusals(NOBODY)
+    reset = f"/orgs/{school.owner.org_id}/members/{learner.user_id}/reset"
+    assert (await school.application.client.post(reset, headers=school.teacher.headers)).status_code == 404
+    # Nor whom nobody teaches any more, where a class is left.
+    await school.application.client.delete(
+        f"/orgs/{school.owner.org_id}/members/{school.colleague.user_id}", headers=school.owner.headers
+    )
+    assert (await school.call(school.teacher, "PUT", f"/{own}/members/{learner.user_id}")).status_code == 404
+
+    # An administrator may; and whom they teach already they let into further classes.
+    for person, group_id in ((school.admin, own), (school.teacher, await make(school.teacher))):
+        assert (await school.call(person, "PUT", f"/{group_id}/members/{learner.user_id}")).status_code == 204
+    assert (await school.call(school.admin, "GET", f"/{theirs}/members")).json()["items"] != []
+
+
 async def test_personas_are_put_into_a_group_and_taken_out(school: School) -> None:
     group_id = await school.application.create_group(school.teacher)
     personas = [str(await school.application.create_persona(school.teacher)) for _ in range(2)]
@@ -341,6 +372,24 @@ async def test_a_learner_put_in_from_two_sides_is_added_once(committed_school: S
     assert [answer.status_code for answer in answers] == [201] * 4
     assert sum(len(answer.json()["added"]) for answer in answers) == 2
     assert len((await school.call(school.teacher, "GET", f"/{group_id}/members")).json()["items"]) == 2
+
+
+async def test_of_two_experts_who_let_in_the_same_learners_one_does(committed_school: School) -> None:
+    school = committed_school
+    rivals = (school.teacher, school.colleague)
+    for _ in range(5):
+        learners = [await school.application.add_member(school.owner.org_id, Role.USER) for _ in range(2)]
+        groups = [await school.application.create_group(rival) for rival in rivals]
+        body = {"user_ids": [str(learner.user_id) for learner in learners]}
+
+        answers = await asyncio.gather(
+            *(
+                school.call(rival, "POST", f"/{group_id}/members", body)
+                for rival, group_id in zip(rivals, groups, strict=True)
+            )
+        )
+
+        assert sorted(answer.status_code for answer in answers) == [201, 404]
 
 
 async def test_a_persona_deleted_while_it_is_put_into_groups_is_in_none(committed_school: School) -> None:

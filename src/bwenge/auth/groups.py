@@ -91,13 +91,22 @@ class GroupService:
     ) -> frozenset[UUID]:
         """Let learners in, all of them or none; returns those who were not in yet.
 
+        An expert lets in who is in no class, or in one of theirs already: whoever teaches a learner resets the password
+        and reads the sessions, and another teacher's learner is as unknown.
+
         Raises:
-            NotFound: One of them is no active member of the organisation.
+            NotFound: One of them is no active member of the organisation, or an expert's to let in.
             Invalid: One of them is no learner.
         """
         group = await self.get(session, principal, group_id, lock=Lock.KEEP)
-        members = await group_queries.keep_members(session, user_ids, org_id=group.org_id)
+        is_admin = principal.role.at_least(Role.ADMIN)
+        # Of two experts who let in the same learner, the second finds what the first has written.
+        members = await group_queries.keep_members(session, user_ids, org_id=group.org_id, alone=not is_admin)
         if len(members) != len(user_ids):
+            raise NotFound
+        if not is_admin and await group_queries.is_any_taught_by_others(
+            session, user_ids, org_id=group.org_id, teacher_id=principal.user_id
+        ):
             raise NotFound
         if any(member.role != Role.USER.value for member in members):
             raise Invalid(errors=[{"field": "user_ids", "code": "not_a_learner", "message": "Only learners join"}])
