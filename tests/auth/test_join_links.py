@@ -3,13 +3,14 @@
 import asyncio
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
-from bwenge.auth.models import GroupMember
+from bwenge.auth import member_queries
+from bwenge.auth.models import Group, GroupMember
 from bwenge.kit.identity import Role
 from tests.auth.conftest import TurnedClock
 from tests.support.feature_app import code_of
@@ -181,3 +182,69 @@ async def test_a_link_is_used_as_often_as_it_says_however_many_try(committed_sch
     assert Counter(answer.status_code for answer in answers) == {201: 3, 422: 9}
     [listed] = (await committed_school.expert.get(committed_school.path("/join-links"))).json()["items"]
     assert listed["uses"] == 3
+
+
+TAKEN_AWAY: Final[dict[str, dict[str, Any] | None]] = {
+    "deactivated": {"is_active": False},
+    "demoted": {"role": "user"},
+    "removed": None,
+}
+
+
+async def _take_away(school: School, how: str) -> None:
+    changes = TAKEN_AWAY[how]
+    if changes is None:
+        answer = await school.remove(school.owner, school.expert)
+    else:
+        answer = await school.change(school.owner, school.expert, **changes)
+    assert answer.status_code in {200, 204}, answer.text
+
+
+async def _until_waiting(school: School, number: int, *, unless: asyncio.Task[Any] | None = None) -> None:
+    """Until as many of the database's sessions wait for others, or the task is done."""
+    waiting = text(
+        "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+        " WHERE NOT granted AND datname = current_database()"
+    )
+    async with asyncio.timeout(20):
+        while unless is None or not unless.done():
+            async with school.database.unit_of_work(school.org_id) as session:
+                if await session.scalar(waiting) == number:
+                    return
+
+
+async def _links(school: School) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = (await school.owner.get(school.path("/join-links"))).json()["items"]
+    return items
+
+
+@pytest.mark.parametrize("how", TAKEN_AWAY)
+async def test_a_link_that_is_being_made_ends_with_its_makers_membership_or_role(
+    committed_school: School, how: str
+) -> None:
+    school = committed_school
+    async with school.database.unit_of_work(school.org_id) as session, asyncio.TaskGroup() as tasks:
+        await session.execute(select(Group.id).where(Group.id == school.group_id).with_for_update())
+        making = tasks.create_task(school.make_link(group_id=str(school.group_id)))
+        await _until_waiting(school, 1)
+        taking = tasks.create_task(_take_away(school, how))
+        await _until_waiting(school, 2, unless=taking)
+        await session.rollback()
+
+    assert making.result()["created_by"] == str(school.expert.principal.user_id)
+    assert await _links(school) == []
+
+
+@pytest.mark.parametrize("how", TAKEN_AWAY)
+async def test_who_loses_membership_or_role_meanwhile_makes_no_link(committed_school: School, how: str) -> None:
+    school = committed_school
+    async with school.database.unit_of_work(school.org_id) as session, asyncio.TaskGroup() as tasks:
+        await member_queries.lock_organization(session, school.org_id)
+        tasks.create_task(_take_away(school, how))
+        await _until_waiting(school, 1)
+        making = tasks.create_task(school.expert.post(school.path("/join-links"), link_body()))
+        await _until_waiting(school, 2, unless=making)
+        await session.rollback()
+
+    assert code_of(making.result()) == (401, "unauthenticated")
+    assert await _links(school) == []
