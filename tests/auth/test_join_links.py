@@ -102,7 +102,7 @@ async def test_an_expert_names_only_a_class_of_their_own(school: School) -> None
     assert [answer.status_code for answer in answers] == [404, 404, 201, 404]
 
 
-async def test_an_expert_sees_and_revokes_only_own_links(school: School) -> None:
+async def test_an_expert_sees_and_revokes_no_colleagues_links(school: School) -> None:
     own, other = await school.make_link(school.expert), await school.make_link(school.colleague)
 
     async def listed(caller: Role) -> list[str]:
@@ -115,6 +115,50 @@ async def test_an_expert_sees_and_revokes_only_own_links(school: School) -> None
     refused = await school.expert.delete(school.path(f"/join-links/{other['join_link_id']}"))
     revoked = await school.admin.delete(school.path(f"/join-links/{other['join_link_id']}"))
     assert (code_of(refused), revoked.status_code) == ((404, "not_found"), 204)
+
+
+async def test_with_another_owner_a_class_loses_the_former_ones_links(school: School) -> None:
+    into: dict[str, Any] = {"group_id": str(school.group_id)}
+    former, kept = await school.make_link(**into), await school.make_link()
+    by_admin = await school.make_link(school.admin, **into)
+    path = school.path(f"/groups/{school.group_id}")
+
+    renamed = await school.expert.call("PATCH", path, {"name": "S1 B"})
+    assert (renamed.status_code, len(await _links(school))) == (200, 3)
+    given = await school.admin.call("PATCH", path, {"owner_id": str(school.colleague.principal.user_id)})
+    joined = [
+        (await school.register(join_token=link["join_token"], username=f"keza.{number}")).status_code
+        for number, link in enumerate((former, kept, by_admin))
+    ]
+
+    assert given.status_code == 200
+    assert joined == [422, 201, 201]
+    [changed] = [entry for entry in await school.audited() if "owner_id" in entry["detail"]]
+    assert changed["detail"]["join_links_ended"] == 1
+
+
+async def test_an_administrators_links_outlive_their_ownership_of_the_class(school: School) -> None:
+    group_id = await school.add_group(school.admin)
+    link = await school.make_link(school.admin, group_id=str(group_id))
+
+    await school.owner.call(
+        "PATCH", school.path(f"/groups/{group_id}"), {"owner_id": str(school.expert.principal.user_id)}
+    )
+
+    assert [item["join_link_id"] for item in await _links(school)] == [link["join_link_id"]]
+
+
+async def test_an_expert_sees_and_revokes_every_link_into_own_classes(school: School) -> None:
+    links = [await school.make_link(maker, group_id=str(school.group_id)) for maker in (school.admin, school.owner)]
+    await school.make_link(school.admin)
+    await school.make_link(school.admin, group_id=str(await school.add_group(school.colleague)))
+
+    listed = (await school.expert.get(school.path("/join-links"))).json()["items"]
+    revoked = await school.expert.delete(school.path(f"/join-links/{links[0]['join_link_id']}"))
+
+    assert [item["join_link_id"] for item in listed] == [link["join_link_id"] for link in links[::-1]]
+    assert revoked.status_code == 204
+    assert links[0]["join_link_id"] not in {item["join_link_id"] for item in await _links(school)}
 
 
 async def test_links_go_page_by_page(school: School) -> None:

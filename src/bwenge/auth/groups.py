@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bwenge.auth import group_queries
+from bwenge.auth import group_queries, invitation_queries, member_queries
 from bwenge.auth.contract import AuditEntry, AuditLog, PersonaDirectory
 from bwenge.auth.group_queries import GroupedPersona, Lock
 from bwenge.auth.models import Group, User
@@ -60,13 +60,17 @@ class GroupService:
     async def update(
         self, session: AsyncSession, principal: Principal, group_id: UUID, *, name: str | None, owner_id: UUID | None
     ) -> Group:
-        """Set what is given. Raises as `create` does."""
+        """Set what is given. With another owner, the former one's links into the class end. Raises as `create` does."""
+        if owner_id is not None:
+            # Before the class, as who makes or uses a link locks them.
+            await member_queries.lock_organization(session, principal.org_id)
         group = await self.get(session, principal, group_id, lock=Lock.CHANGE)
         changes: dict[str, Any] = {}
         if name is not None and name != group.name:
             changes["name"] = group.name = name
         if owner_id is not None and owner_id != group.owner_id:
             await self._require_teacher(session, principal, owner_id)
+            changes |= await self._end_links(session, group)
             group.owner_id = owner_id
             changes["owner_id"] = str(owner_id)
         if changes:
@@ -167,6 +171,13 @@ class GroupService:
             raise Forbidden("Only administrators give a group to somebody else")
         if not Role(members[0].role).at_least(Role.EXPERT):
             raise Invalid(errors=[{"field": "owner_id", "code": "not_an_expert", "message": "A learner owns no group"}])
+
+    async def _end_links(self, session: AsyncSession, group: Group) -> dict[str, int]:
+        """Whoever teaches the class no more lets nobody into it; administrators go on."""
+        if group.owner_id is None:
+            return {}
+        ended = await invitation_queries.withdraw_from_group(session, group.owner_id, group.id, org_id=group.org_id)
+        return {"join_links_ended": ended} if ended else {}
 
     async def _note(
         self, session: AsyncSession, principal: Principal, action: str, group: Group, **detail: Any

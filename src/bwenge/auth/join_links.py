@@ -33,7 +33,7 @@ class IssuedJoinLink:
 
 
 class JoinLinks:
-    """An expert sees and revokes their own; `public_url` is where people reach the platform."""
+    """An expert sees and revokes own links and those into own classes; people reach the platform at `public_url`."""
 
     def __init__(self, *, members: Members, audit: AuditLog, public_url: str, clock: Clock) -> None:
         self._members = members
@@ -80,12 +80,12 @@ class JoinLinks:
 
     async def list_page(self, session: AsyncSession, principal: Principal, *, page: PageRequest) -> Sequence[JoinLink]:
         """Newest first, expired and used up ones too, and one more than the page holds where there are more."""
-        return await queries.list_join_links(session, principal.org_id, created_by=_whose(principal), page=page)
+        return await queries.list_join_links(session, principal.org_id, teacher_id=_whose(principal), page=page)
 
     async def revoke(self, session: AsyncSession, principal: Principal, join_link_id: UUID) -> None:
-        """Raises `NotFound`, for a colleague's link too where the caller is an expert."""
+        """Raises `NotFound`, for an expert also where the link is neither theirs nor into a class of theirs."""
         link = await queries.lock_join_link(
-            session, join_link_id, org_id=principal.org_id, created_by=_whose(principal)
+            session, join_link_id, org_id=principal.org_id, teacher_id=_whose(principal)
         )
         await queries.remove(session, link)
         await self._audit.record(
