@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
@@ -224,6 +224,37 @@ async def test_of_learners_one_of_whom_cannot_join_none_does(school: School, dat
     assert (await school.call(school.teacher, "GET", f"/{group_id}/members")).json()["items"] == []
 
 
+async def test_an_expert_lets_in_nobody_whom_only_others_teach(school: School) -> None:
+    make, learner, classmate = school.application.create_group, school.learner, school.classmate
+    theirs = await make(school.colleague, learners=[learner])
+    own = await make(school.teacher, learners=[classmate])
+
+    async def refusals(user_id: UUID) -> list[dict[str, Any]]:
+        answers = [
+            await school.call(school.teacher, "PUT", f"/{own}/members/{user_id}"),
+            await school.call(school.teacher, "POST", f"/{own}/members", {"user_id": str(user_id)}),
+            await school.call(
+                school.teacher, "POST", f"/{own}/members", {"user_ids": [str(classmate.user_id), str(user_id)]}
+            ),
+        ]
+        assert [answer.status_code for answer in answers] == [404] * 3
+        return [answer.json() | {"request_id": ""} for answer in answers]
+
+    assert await refusals(learner.user_id) == await refusals(NOBODY)
+    reset = f"/orgs/{school.owner.org_id}/members/{learner.user_id}/reset"
+    assert (await school.application.client.post(reset, headers=school.teacher.headers)).status_code == 404
+    # Nor whom nobody teaches any more, where a class is left.
+    await school.application.client.delete(
+        f"/orgs/{school.owner.org_id}/members/{school.colleague.user_id}", headers=school.owner.headers
+    )
+    assert (await school.call(school.teacher, "PUT", f"/{own}/members/{learner.user_id}")).status_code == 404
+
+    # An administrator may; and whom they teach already they let into further classes.
+    for person, group_id in ((school.admin, own), (school.teacher, await make(school.teacher))):
+        assert (await school.call(person, "PUT", f"/{group_id}/members/{learner.user_id}")).status_code == 204
+    assert (await school.call(school.admin, "GET", f"/{theirs}/members")).json()["items"] != []
+
+
 async def test_personas_are_put_into_a_group_and_taken_out(school: School) -> None:
     group_id = await school.application.create_group(school.teacher)
     personas = [str(await school.application.create_persona(school.teacher)) for _ in range(2)]
@@ -244,25 +275,24 @@ async def test_personas_are_put_into_a_group_and_taken_out(school: School) -> No
     assert [answer.status_code for answer in removed] == [204, 404]
 
 
-async def test_an_expert_takes_no_colleagues_persona_from_the_other_learners(school: School) -> None:
-    """In its first group a persona vanishes for everybody outside of it: that is its owner's to decide."""
+async def test_an_expert_puts_only_own_personas_into_classes(school: School) -> None:
+    """Whether or not it is in a class already: who sees it is its owner's to decide, or an administrator's."""
     make, join = school.application.create_group, school.application.join
-    persona_id = await school.application.create_persona(school.colleague)
+    lone, grouped = [await school.application.create_persona(school.colleague) for _ in range(2)]
+    await make(school.colleague, personas=[grouped])
+    own = await school.application.create_persona(school.teacher)
     group_id = await make(school.teacher, learners=[school.learner])
-    body = {"persona_id": str(persona_id)}
-    seen = f"/personas/{persona_id}"
+    path = f"/{group_id}/personas"
 
-    refused = await school.call(school.teacher, "POST", f"/{group_id}/personas", body)
+    for persona_id in (lone, grouped):
+        for body in ({"persona_id": str(persona_id)}, {"persona_ids": [str(own), str(persona_id)]}):
+            refused = await school.call(school.teacher, "POST", path, body)
+            assert code_of(refused) == (403, "forbidden")
+            assert "ask them or an administrator" in refused.json()["detail"]
 
-    assert code_of(refused) == (403, "forbidden")
-    assert "owner or an administrator" in refused.json()["detail"]
-    assert (await school.application.client.get(seen, headers=school.classmate.headers)).status_code == 200
-
-    # Once its owner has put it into a group, it may be in others too; and administrators decide as owners do.
-    await join(school.colleague, await make(school.colleague), "personas", persona_id=persona_id)
-    await join(school.teacher, group_id, "personas", persona_id=persona_id)
-    second = await school.application.create_persona(school.colleague)
-    await join(school.admin, group_id, "personas", persona_id=second)
+    assert (await school.call(school.teacher, "GET", path)).json()["items"] == []
+    for person, persona_id in ((school.teacher, own), (school.admin, lone), (school.owner, grouped)):
+        await join(person, group_id, "personas", persona_id=persona_id)
 
 
 async def test_a_deleted_persona_is_in_no_group_and_comes_into_none(school: School) -> None:
@@ -342,6 +372,24 @@ async def test_a_learner_put_in_from_two_sides_is_added_once(committed_school: S
     assert [answer.status_code for answer in answers] == [201] * 4
     assert sum(len(answer.json()["added"]) for answer in answers) == 2
     assert len((await school.call(school.teacher, "GET", f"/{group_id}/members")).json()["items"]) == 2
+
+
+async def test_of_two_experts_who_let_in_the_same_learners_one_does(committed_school: School) -> None:
+    school = committed_school
+    rivals = (school.teacher, school.colleague)
+    for _ in range(5):
+        learners = [await school.application.add_member(school.owner.org_id, Role.USER) for _ in range(2)]
+        groups = [await school.application.create_group(rival) for rival in rivals]
+        body = {"user_ids": [str(learner.user_id) for learner in learners]}
+
+        answers = await asyncio.gather(
+            *(
+                school.call(rival, "POST", f"/{group_id}/members", body)
+                for rival, group_id in zip(rivals, groups, strict=True)
+            )
+        )
+
+        assert sorted(answer.status_code for answer in answers) == [201, 404]
 
 
 async def test_a_persona_deleted_while_it_is_put_into_groups_is_in_none(committed_school: School) -> None:

@@ -76,6 +76,23 @@ def test_what_is_no_name_is_refused(name: str) -> None:
         normalize_name(name)
 
 
+@pytest.mark.parametrize("name", ["\u200b", "\u3164", "\u2060", "\u034f", "\U000e0041", "\u200b \u2060"])
+def test_a_name_without_anything_to_see_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="a name holds a visible character"):
+        normalize_name(name)
+
+
+@pytest.mark.parametrize("control", [*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))])
+def test_a_name_holds_nothing_that_reorders_it(control: str) -> None:
+    with pytest.raises(ValueError, match="a name holds no control characters"):
+        normalize_name(f"Keza{control}M")
+
+
+@pytest.mark.parametrize("name", ["می\u200cخواهم", "क्\u200dष", "\U0001f469\u200d\U0001f3eb", "王", "7"])
+def test_names_of_every_script_are_names_and_keep_their_joiners(name: str) -> None:
+    assert normalize_name(name) == name
+
+
 def test_a_name_may_be_longer_before_it_is_composed() -> None:
     assert normalize_name("e\u0323\u0302" * 120) == "\u1ec7" * 120
 

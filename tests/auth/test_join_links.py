@@ -3,13 +3,14 @@
 import asyncio
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
-from bwenge.auth.models import GroupMember
+from bwenge.auth import member_queries
+from bwenge.auth.models import Group, GroupMember
 from bwenge.kit.identity import Role
 from tests.auth.conftest import TurnedClock
 from tests.support.feature_app import code_of
@@ -101,7 +102,7 @@ async def test_an_expert_names_only_a_class_of_their_own(school: School) -> None
     assert [answer.status_code for answer in answers] == [404, 404, 201, 404]
 
 
-async def test_an_expert_sees_and_revokes_only_own_links(school: School) -> None:
+async def test_an_expert_sees_and_revokes_no_colleagues_links(school: School) -> None:
     own, other = await school.make_link(school.expert), await school.make_link(school.colleague)
 
     async def listed(caller: Role) -> list[str]:
@@ -114,6 +115,50 @@ async def test_an_expert_sees_and_revokes_only_own_links(school: School) -> None
     refused = await school.expert.delete(school.path(f"/join-links/{other['join_link_id']}"))
     revoked = await school.admin.delete(school.path(f"/join-links/{other['join_link_id']}"))
     assert (code_of(refused), revoked.status_code) == ((404, "not_found"), 204)
+
+
+async def test_with_another_owner_a_class_loses_the_former_ones_links(school: School) -> None:
+    into: dict[str, Any] = {"group_id": str(school.group_id)}
+    former, kept = await school.make_link(**into), await school.make_link()
+    by_admin = await school.make_link(school.admin, **into)
+    path = school.path(f"/groups/{school.group_id}")
+
+    renamed = await school.expert.call("PATCH", path, {"name": "S1 B"})
+    assert (renamed.status_code, len(await _links(school))) == (200, 3)
+    given = await school.admin.call("PATCH", path, {"owner_id": str(school.colleague.principal.user_id)})
+    joined = [
+        (await school.register(join_token=link["join_token"], username=f"keza.{number}")).status_code
+        for number, link in enumerate((former, kept, by_admin))
+    ]
+
+    assert given.status_code == 200
+    assert joined == [422, 201, 201]
+    [changed] = [entry for entry in await school.audited() if "owner_id" in entry["detail"]]
+    assert changed["detail"]["join_links_ended"] == 1
+
+
+async def test_an_administrators_links_outlive_their_ownership_of_the_class(school: School) -> None:
+    group_id = await school.add_group(school.admin)
+    link = await school.make_link(school.admin, group_id=str(group_id))
+
+    await school.owner.call(
+        "PATCH", school.path(f"/groups/{group_id}"), {"owner_id": str(school.expert.principal.user_id)}
+    )
+
+    assert [item["join_link_id"] for item in await _links(school)] == [link["join_link_id"]]
+
+
+async def test_an_expert_sees_and_revokes_every_link_into_own_classes(school: School) -> None:
+    links = [await school.make_link(maker, group_id=str(school.group_id)) for maker in (school.admin, school.owner)]
+    await school.make_link(school.admin)
+    await school.make_link(school.admin, group_id=str(await school.add_group(school.colleague)))
+
+    listed = (await school.expert.get(school.path("/join-links"))).json()["items"]
+    revoked = await school.expert.delete(school.path(f"/join-links/{links[0]['join_link_id']}"))
+
+    assert [item["join_link_id"] for item in listed] == [link["join_link_id"] for link in links[::-1]]
+    assert revoked.status_code == 204
+    assert links[0]["join_link_id"] not in {item["join_link_id"] for item in await _links(school)}
 
 
 async def test_links_go_page_by_page(school: School) -> None:
@@ -181,3 +226,69 @@ async def test_a_link_is_used_as_often_as_it_says_however_many_try(committed_sch
     assert Counter(answer.status_code for answer in answers) == {201: 3, 422: 9}
     [listed] = (await committed_school.expert.get(committed_school.path("/join-links"))).json()["items"]
     assert listed["uses"] == 3
+
+
+TAKEN_AWAY: Final[dict[str, dict[str, Any] | None]] = {
+    "deactivated": {"is_active": False},
+    "demoted": {"role": "user"},
+    "removed": None,
+}
+
+
+async def _take_away(school: School, how: str) -> None:
+    changes = TAKEN_AWAY[how]
+    if changes is None:
+        answer = await school.remove(school.owner, school.expert)
+    else:
+        answer = await school.change(school.owner, school.expert, **changes)
+    assert answer.status_code in {200, 204}, answer.text
+
+
+async def _until_waiting(school: School, number: int, *, unless: asyncio.Task[Any] | None = None) -> None:
+    """Until as many of the database's sessions wait for others, or the task is done."""
+    waiting = text(
+        "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+        " WHERE NOT granted AND datname = current_database()"
+    )
+    async with asyncio.timeout(20):
+        while unless is None or not unless.done():
+            async with school.database.unit_of_work(school.org_id) as session:
+                if await session.scalar(waiting) == number:
+                    return
+
+
+async def _links(school: School) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = (await school.owner.get(school.path("/join-links"))).json()["items"]
+    return items
+
+
+@pytest.mark.parametrize("how", TAKEN_AWAY)
+async def test_a_link_that_is_being_made_ends_with_its_makers_membership_or_role(
+    committed_school: School, how: str
+) -> None:
+    school = committed_school
+    async with school.database.unit_of_work(school.org_id) as session, asyncio.TaskGroup() as tasks:
+        await session.execute(select(Group.id).where(Group.id == school.group_id).with_for_update())
+        making = tasks.create_task(school.make_link(group_id=str(school.group_id)))
+        await _until_waiting(school, 1)
+        taking = tasks.create_task(_take_away(school, how))
+        await _until_waiting(school, 2, unless=taking)
+        await session.rollback()
+
+    assert making.result()["created_by"] == str(school.expert.principal.user_id)
+    assert await _links(school) == []
+
+
+@pytest.mark.parametrize("how", TAKEN_AWAY)
+async def test_who_loses_membership_or_role_meanwhile_makes_no_link(committed_school: School, how: str) -> None:
+    school = committed_school
+    async with school.database.unit_of_work(school.org_id) as session, asyncio.TaskGroup() as tasks:
+        await member_queries.lock_organization(session, school.org_id)
+        tasks.create_task(_take_away(school, how))
+        await _until_waiting(school, 1)
+        making = tasks.create_task(school.expert.post(school.path("/join-links"), link_body()))
+        await _until_waiting(school, 2, unless=making)
+        await session.rollback()
+
+    assert code_of(making.result()) == (401, "unauthenticated")
+    assert await _links(school) == []

@@ -270,6 +270,8 @@ async def test_deletion_keeps_the_row(school: School, database: SavepointDatabas
         pytest.param({"name": "x" * 121}, id="a long name"),
         pytest.param({"name": "two\nlines"}, id="a name of two lines"),
         pytest.param({"name": "nul\x00"}, id="NUL in a name"),
+        pytest.param({"name": "\u200b\u3164"}, id="nothing to see in a name"),
+        pytest.param({"name": "Keza\u202e"}, id="a name that reorders text"),
         pytest.param({"description": "x" * 2_001}, id="a long description"),
         pytest.param({"tone": {f"key {number}": "x" for number in range(21)}}, id="too many tones"),
         pytest.param({"tone": {"": "x"}}, id="an empty tone"),

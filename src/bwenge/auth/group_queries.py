@@ -78,10 +78,29 @@ async def remove(session: AsyncSession, group: Group) -> None:
     await session.flush()
 
 
-async def keep_members(session: AsyncSession, user_ids: Collection[UUID], *, org_id: UUID) -> Sequence[User]:
-    """Those of the users who are active members; they are not erased before the transaction ends."""
+async def keep_members(
+    session: AsyncSession, user_ids: Collection[UUID], *, org_id: UUID, alone: bool = False
+) -> Sequence[User]:
+    """Those of the users who are active members; they are not erased before the transaction ends.
+
+    With `alone`, whoever else asks so for one of them waits until then.
+    """
     query = select(User).where(User.id.in_(user_ids), User.org_id == org_id, User.is_active).order_by(User.id)
-    return (await session.scalars(query.with_for_update(read=True, key_share=True))).all()
+    return (await session.scalars(query.with_for_update(read=not alone, key_share=True))).all()
+
+
+async def is_any_taught_by_others(
+    session: AsyncSession, user_ids: Collection[UUID], *, org_id: UUID, teacher_id: UUID
+) -> bool:
+    """Whether one of them is in groups, none of which is this teacher's."""
+    of_others = (
+        select(GroupMember.user_id)
+        .join(Group, Group.id == GroupMember.group_id)
+        .where(GroupMember.user_id.in_(user_ids), GroupMember.org_id == org_id, Group.org_id == org_id)
+        .group_by(GroupMember.user_id)
+        .having(func.count().filter(Group.owner_id == teacher_id) == 0)
+    )
+    return bool(await session.scalar(select(exists(of_others))))
 
 
 async def list_members(session: AsyncSession, group_id: UUID, *, org_id: UUID, page: PageRequest) -> Sequence[User]:
@@ -129,13 +148,6 @@ async def add_personas(session: AsyncSession, group: Group, persona_ids: Iterabl
     ]
     added = insert(GroupPersona).values(rows).on_conflict_do_nothing().returning(GroupPersona.persona_id)
     return frozenset((await session.scalars(added)).all())
-
-
-async def are_grouped(session: AsyncSession, persona_ids: Collection[UUID], *, org_id: UUID) -> bool:
-    """Whether each of them is in a group."""
-    query = select(func.count(GroupPersona.persona_id.distinct()))
-    found = await session.scalar(query.where(GroupPersona.persona_id.in_(persona_ids), GroupPersona.org_id == org_id))
-    return found == len(persona_ids)
 
 
 async def remove_persona(session: AsyncSession, group: Group, persona_id: UUID) -> bool:

@@ -124,7 +124,10 @@ async def add_group_members(
     groups: Groups,
     once: OnceInSession,
 ) -> MembersAdded:
-    """Let learners of the organisation into the class, all of them or none. Who is in it already stays."""
+    """Let learners into the class, all of them or none; who is in it already stays.
+
+    An expert lets in learners who are in no class, or in one of their own already; administrators anybody.
+    """
     added = await groups.add_members(session, principal, group_id, body.ids())
     return await once.keep(MembersAdded(group_id=group_id, user_ids=sorted(body.ids()), added=sorted(added)))
 
@@ -144,7 +147,7 @@ async def put_group_member(
     session: TenantSession,
     groups: Groups,
 ) -> None:
-    """Let one learner into the class; again changes nothing."""
+    """Let one learner into the class, whom an expert may as they may several; again changes nothing."""
     await groups.add_members(session, principal, group_id, [user_id])
 
 
@@ -202,7 +205,7 @@ async def add_group_personas(
     groups: Groups,
     once: OnceInSession,
 ) -> PersonasAdded:
-    """Show personas to the class, all of them or none. From then on, only learners of its classes see a persona."""
+    """Show personas, an expert's own, to the class, all or none: then only learners of its classes see a persona."""
     added = await groups.add_personas(session, principal, group_id, body.ids())
     return await once.keep(PersonasAdded(group_id=group_id, persona_ids=sorted(body.ids()), added=sorted(added)))
 

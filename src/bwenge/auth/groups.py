@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bwenge.auth import group_queries
+from bwenge.auth import group_queries, invitation_queries, member_queries
 from bwenge.auth.contract import AuditEntry, AuditLog, PersonaDirectory
 from bwenge.auth.group_queries import GroupedPersona, Lock
 from bwenge.auth.models import Group, User
@@ -60,13 +60,17 @@ class GroupService:
     async def update(
         self, session: AsyncSession, principal: Principal, group_id: UUID, *, name: str | None, owner_id: UUID | None
     ) -> Group:
-        """Set what is given. Raises as `create` does."""
+        """Set what is given. With another owner, the former one's links into the class end. Raises as `create` does."""
+        if owner_id is not None:
+            # Before the class, as who makes or uses a link locks them.
+            await member_queries.lock_organization(session, principal.org_id)
         group = await self.get(session, principal, group_id, lock=Lock.CHANGE)
         changes: dict[str, Any] = {}
         if name is not None and name != group.name:
             changes["name"] = group.name = name
         if owner_id is not None and owner_id != group.owner_id:
             await self._require_teacher(session, principal, owner_id)
+            changes |= await self._end_links(session, group)
             group.owner_id = owner_id
             changes["owner_id"] = str(owner_id)
         if changes:
@@ -91,13 +95,22 @@ class GroupService:
     ) -> frozenset[UUID]:
         """Let learners in, all of them or none; returns those who were not in yet.
 
+        An expert lets in who is in no class, or in one of theirs already: whoever teaches a learner resets the password
+        and reads the sessions, and another teacher's learner is as unknown.
+
         Raises:
-            NotFound: One of them is no active member of the organisation.
+            NotFound: One of them is no active member of the organisation, or an expert's to let in.
             Invalid: One of them is no learner.
         """
         group = await self.get(session, principal, group_id, lock=Lock.KEEP)
-        members = await group_queries.keep_members(session, user_ids, org_id=group.org_id)
+        is_admin = principal.role.at_least(Role.ADMIN)
+        # Of two experts who let in the same learner, the second finds what the first has written.
+        members = await group_queries.keep_members(session, user_ids, org_id=group.org_id, alone=not is_admin)
         if len(members) != len(user_ids):
+            raise NotFound
+        if not is_admin and await group_queries.is_any_taught_by_others(
+            session, user_ids, org_id=group.org_id, teacher_id=principal.user_id
+        ):
             raise NotFound
         if any(member.role != Role.USER.value for member in members):
             raise Invalid(errors=[{"field": "user_ids", "code": "not_a_learner", "message": "Only learners join"}])
@@ -126,20 +139,16 @@ class GroupService:
 
         Raises:
             NotFound: One of them is none of the organisation's, or the API key is confined to others.
-            Forbidden: An expert would take a colleague's persona, which is in no group yet, from all other learners.
+            Forbidden: An expert puts in one that somebody else owns; who sees it is not theirs to decide.
         """
         group = await self.get(session, principal, group_id, lock=Lock.KEEP)
-        of_others = set()
+        is_admin = principal.role.at_least(Role.ADMIN)
         for persona_id in sorted(persona_ids):
             persona = await self._personas.keep(session, persona_id)
             if persona is None or not principal.may_use(persona_id):
                 raise NotFound
-            if persona.owner_id != principal.user_id:
-                of_others.add(persona_id)
-        if not principal.role.at_least(Role.ADMIN) and not await group_queries.are_grouped(
-            session, of_others, org_id=group.org_id
-        ):
-            raise Forbidden("A persona's owner or an administrator puts it into its first class: no others see it then")
+            if not is_admin and persona.owner_id != principal.user_id:
+                raise Forbidden("Who sees a persona is its owner's to decide: ask them or an administrator")
         added = await group_queries.add_personas(session, group, persona_ids)
         if added:
             await self._note(session, principal, "group.personas_added", group, persona_ids=_written(added))
@@ -162,6 +171,13 @@ class GroupService:
             raise Forbidden("Only administrators give a group to somebody else")
         if not Role(members[0].role).at_least(Role.EXPERT):
             raise Invalid(errors=[{"field": "owner_id", "code": "not_an_expert", "message": "A learner owns no group"}])
+
+    async def _end_links(self, session: AsyncSession, group: Group) -> dict[str, int]:
+        """Whoever teaches the class no more lets nobody into it; administrators go on."""
+        if group.owner_id is None:
+            return {}
+        ended = await invitation_queries.withdraw_from_group(session, group.owner_id, group.id, org_id=group.org_id)
+        return {"join_links_ended": ended} if ended else {}
 
     async def _note(
         self, session: AsyncSession, principal: Principal, action: str, group: Group, **detail: Any

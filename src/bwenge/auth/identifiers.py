@@ -7,6 +7,8 @@ import re
 import unicodedata
 from typing import Final
 
+from bwenge.kit.visible import holds_controls, is_visible
+
 MAX_EMAIL_LENGTH: Final = 254
 """RFC 5321 allows a path of 256 octets, two of which are the angle brackets."""
 MAX_NAME_LENGTH: Final = 120
@@ -19,7 +21,6 @@ _ATOM: Final = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _EMAIL: Final = re.compile(rf"(?P<local>{_ATOM}(?:\.{_ATOM})*)@{_LABEL}(?:\.{_LABEL})+")
 _USERNAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{1,62})[A-Za-z0-9]")
-_BIDI_CONTROLS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def fold_identifier(identifier: str) -> str:
@@ -50,12 +51,14 @@ def normalize_username(username: str) -> str:
 
 
 def normalize_name(name: str) -> str:
-    """One line in Unicode's composed form, without characters that reorder or hide what stands around them."""
+    """One line in Unicode's composed form, with something to see, and nothing that reorders what stands around it."""
     # Before composing, which takes time by the square of a run of combining marks. A name may be as long decomposed.
     fits = len(name) <= MAX_COMPOSED_PARTS * MAX_NAME_LENGTH
     normal = unicodedata.normalize("NFC", name).strip() if fits else ""
     if not 1 <= len(normal) <= MAX_NAME_LENGTH:
         raise ValueError(f"a name has 1 to {MAX_NAME_LENGTH} characters")
-    if any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} or char in _BIDI_CONTROLS for char in normal):
+    if holds_controls(normal):
         raise ValueError("a name holds no control characters")
+    if not is_visible(normal):
+        raise ValueError("a name holds a visible character")
     return normal

@@ -4,11 +4,12 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Select, delete, select, update
+from sqlalchemy import Select, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bwenge.auth.models import Invitation, JoinLink
+from bwenge.auth.models import Group, Invitation, JoinLink, User
 from bwenge.kit.errors import NotFound
+from bwenge.kit.identity import Role
 from bwenge.kit.pagination import PageRequest
 
 
@@ -57,10 +58,10 @@ async def lock_invitation_of(session: AsyncSession, email: str, *, org_id: UUID)
 
 
 async def lock_join_link(
-    session: AsyncSession, join_link_id: UUID, *, org_id: UUID, created_by: UUID | None
+    session: AsyncSession, join_link_id: UUID, *, org_id: UUID, teacher_id: UUID | None
 ) -> JoinLink:
-    """The link, of that member where one is given. Raises `NotFound`."""
-    query = _join_links(org_id, created_by).where(JoinLink.id == join_link_id)
+    """The link, by that member or into a class of theirs where one is given. Raises `NotFound`."""
+    query = _join_links(org_id, teacher_id).where(JoinLink.id == join_link_id)
     link = await session.scalar(query.with_for_update())
     if link is None:
         raise NotFound
@@ -95,10 +96,13 @@ async def list_invitations(session: AsyncSession, org_id: UUID, *, page: PageReq
 
 
 async def list_join_links(
-    session: AsyncSession, org_id: UUID, *, created_by: UUID | None, page: PageRequest
+    session: AsyncSession, org_id: UUID, *, teacher_id: UUID | None, page: PageRequest
 ) -> Sequence[JoinLink]:
-    """Newest first, those of one member where one is given, and one more than the page holds where there are more."""
-    query = _join_links(org_id, created_by)
+    """Newest first, one more than the page holds where there are more.
+
+    With `teacher_id`, those that this member made and those into their classes.
+    """
+    query = _join_links(org_id, teacher_id)
     if page.after is not None:
         query = query.where(JoinLink.id < page.after)
     return (await session.scalars(query.order_by(JoinLink.id.desc()).limit(page.limit + 1))).all()
@@ -110,6 +114,25 @@ async def withdraw(session: AsyncSession, user_id: UUID, *, org_id: UUID) -> Non
     await session.execute(delete(JoinLink).where(JoinLink.created_by == user_id, JoinLink.org_id == org_id))
 
 
-def _join_links(org_id: UUID, created_by: UUID | None) -> Select[JoinLink]:
+async def withdraw_from_group(session: AsyncSession, user_id: UUID, group_id: UUID, *, org_id: UUID) -> int:
+    """Remove a member's links into a class, unless the member is an administrator; returns how many there were.
+
+    In an organisation that the transaction has locked, as for `withdraw`: two removals of the same rows take turns.
+    """
+    below_admin = select(User.id).where(
+        User.id == user_id, User.org_id == org_id, User.role.not_in([Role.ADMIN.value, Role.OWNER.value])
+    )
+    ended = await session.scalars(
+        delete(JoinLink)
+        .where(JoinLink.created_by.in_(below_admin), JoinLink.group_id == group_id, JoinLink.org_id == org_id)
+        .returning(JoinLink.id)
+    )
+    return len(ended.all())
+
+
+def _join_links(org_id: UUID, teacher_id: UUID | None) -> Select[JoinLink]:
     query = select(JoinLink).where(JoinLink.org_id == org_id)
-    return query if created_by is None else query.where(JoinLink.created_by == created_by)
+    if teacher_id is None:
+        return query
+    own_groups = select(Group.id).where(Group.owner_id == teacher_id, Group.org_id == org_id)
+    return query.where(or_(JoinLink.created_by == teacher_id, JoinLink.group_id.in_(own_groups)))

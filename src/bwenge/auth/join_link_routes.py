@@ -53,7 +53,7 @@ async def create_join_link(
 async def list_join_links(
     principal: CurrentPrincipal, session: TenantSession, service: Service, page: CurrentPage
 ) -> Page[JoinLinkResponse]:
-    """Links that were not revoked, newest first: an expert's own, an administrator's whole organisation's."""
+    """Links that were not revoked, newest first; an expert sees own ones and those into own classes."""
     kept, cursor = cut_page(await service.list_page(session, principal, page=page), page.limit)
     return Page(items=[JoinLinkResponse.model_validate(link) for link in kept], next_cursor=cursor)
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.auth import invitation_queries as queries
 from bwenge.auth import member_queries
-from bwenge.auth.contract import AuditEntry, AuditLog
+from bwenge.auth.contract import AuditEntry, AuditLog, Members
 from bwenge.auth.models import JoinLink
 from bwenge.auth.opaque_tokens import hash_token, new_token
 from bwenge.auth.tokens import Clock
@@ -33,9 +33,10 @@ class IssuedJoinLink:
 
 
 class JoinLinks:
-    """An expert sees and revokes their own; `public_url` is where people reach the platform."""
+    """An expert sees and revokes own links and those into own classes; people reach the platform at `public_url`."""
 
-    def __init__(self, *, audit: AuditLog, public_url: str, clock: Clock) -> None:
+    def __init__(self, *, members: Members, audit: AuditLog, public_url: str, clock: Clock) -> None:
+        self._members = members
         self._audit = audit
         self._public_url = public_url
         self._clock = clock
@@ -54,6 +55,9 @@ class JoinLinks:
         if not now < expires_at <= now + MAX_JOIN_LINK_LIFETIME:
             message = f"a time in the next {MAX_JOIN_LINK_LIFETIME.days} days"
             raise Invalid(errors=[{"field": "expires_at", "code": "out_of_range", "message": message}])
+        # Whoever takes the caller's membership or role away withdraws their links under the same lock.
+        await member_queries.lock_organization(session, principal.org_id)
+        await self._members.require_active(session, principal)
         if group_id is not None and not await member_queries.has_group(
             session, group_id, org_id=principal.org_id, owner_id=_whose(principal), hold=True
         ):
@@ -76,12 +80,12 @@ class JoinLinks:
 
     async def list_page(self, session: AsyncSession, principal: Principal, *, page: PageRequest) -> Sequence[JoinLink]:
         """Newest first, expired and used up ones too, and one more than the page holds where there are more."""
-        return await queries.list_join_links(session, principal.org_id, created_by=_whose(principal), page=page)
+        return await queries.list_join_links(session, principal.org_id, teacher_id=_whose(principal), page=page)
 
     async def revoke(self, session: AsyncSession, principal: Principal, join_link_id: UUID) -> None:
-        """Raises `NotFound`, for a colleague's link too where the caller is an expert."""
+        """Raises `NotFound`, for an expert also where the link is neither theirs nor into a class of theirs."""
         link = await queries.lock_join_link(
-            session, join_link_id, org_id=principal.org_id, created_by=_whose(principal)
+            session, join_link_id, org_id=principal.org_id, teacher_id=_whose(principal)
         )
         await queries.remove(session, link)
         await self._audit.record(

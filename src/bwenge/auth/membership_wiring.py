@@ -69,7 +69,7 @@ def build(
             public_url=public_url,
             clock=clock,
         ),
-        JoinLinks(audit=audit, public_url=public_url, clock=clock),
+        JoinLinks(members=members, audit=audit, public_url=public_url, clock=clock),
         Joining(
             database,
             refresh_tokens=refresh_tokens,

@@ -49,7 +49,8 @@ async def find_user(session: AsyncSession, identifier: str) -> User | None:
 
 
 async def get_member(session: AsyncSession, user_id: UUID, *, org_id: UUID) -> User | None:
-    query = select(User).join(Organization, Organization.id == User.org_id)
+    """As the row stands now, also where the session has read it before."""
+    query = select(User).join(Organization, Organization.id == User.org_id).execution_options(populate_existing=True)
     return await session.scalar(
         query.where(User.id == user_id, User.org_id == org_id, User.is_active, Organization.deleted_at.is_(None))
     )

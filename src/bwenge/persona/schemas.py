@@ -7,14 +7,17 @@ from uuid import UUID
 from pydantic import AfterValidator, Field, StrictBool, StringConstraints
 
 from bwenge.kit.http.schemas import RequestBody, ResponseBody, Timestamp
+from bwenge.kit.visible import holds_controls, is_visible
 
 Language = Literal["en", "fr", "rw", "sw"]
 
 
 def _one_line(value: str) -> str:
     normal = unicodedata.normalize("NFC", value)
-    if any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in normal):
+    if holds_controls(normal):
         raise ValueError("this is one line without control characters")
+    if not is_visible(normal):
+        raise ValueError("this holds a visible character")
     return normal
 
 
