@@ -1,5 +1,6 @@
 """Every query on subscriptions, quotas and reservations. Rows are asked for by organisation, besides the policy."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -52,8 +53,12 @@ async def add_subscription(session: AsyncSession, subscription: Subscription) ->
     await session.flush()
 
 
-async def used(session: AsyncSession, org_id: UUID, *, kind: QuotaKind, period_start: datetime) -> int:
-    return await session.scalar(select(UsageQuota.used).where(*_of(org_id, kind, period_start))) or 0
+async def used(session: AsyncSession, org_id: UUID, *, kind: QuotaKind, period_starts: Collection[datetime]) -> int:
+    """In all of these periods together."""
+    query = select(func.sum(UsageQuota.used)).where(
+        UsageQuota.org_id == org_id, UsageQuota.kind == kind, UsageQuota.period_start.in_(period_starts)
+    )
+    return int(await session.scalar(query) or 0)
 
 
 async def lock_usage(session: AsyncSession, org_id: UUID, *, kind: QuotaKind, period_start: datetime) -> UsageQuota:
