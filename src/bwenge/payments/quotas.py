@@ -44,6 +44,7 @@ class PlanQuotas:
             raise ValueError("an act takes nothing less than nothing")
         standing = await self._standing(session, org_id)
         period_start = standing.counter(kind).start
+        await repository.lock_act(session, org_id, kind=kind, act_id=act_id)
         earlier = await repository.lock_reservation(session, org_id, kind=kind, act_id=act_id)
         if earlier is not None and earlier.state != "released":
             return
@@ -53,10 +54,10 @@ class PlanQuotas:
             raise await self._exhausted(session, org_id, kind=kind, standing=standing, use=use, amount=amount)
         if earlier is not None:
             earlier.period_start, earlier.amount, earlier.state = period_start, amount, "reserved"
-        elif not await repository.add_reservation(
-            session, org_id, kind=kind, act_id=act_id, period_start=period_start, amount=amount
-        ):
-            return  # A twin has reserved for the act meanwhile.
+        else:
+            await repository.add_reservation(
+                session, org_id, kind=kind, act_id=act_id, period_start=period_start, amount=amount
+            )
         usage.used += amount
         await session.flush()
 

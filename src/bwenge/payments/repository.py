@@ -73,6 +73,16 @@ async def lock_usage(session: AsyncSession, org_id: UUID, *, kind: QuotaKind, pe
     return (await session.scalars(query, execution_options={"populate_existing": True})).one()
 
 
+async def lock_act(session: AsyncSession, org_id: UUID, *, kind: QuotaKind, act_id: UUID) -> None:
+    """Twins that reserve for an act take turns, also where it has no reservation yet that could be locked.
+
+    Whoever locks it locks it before the reservation and the period's row.
+    """
+    await session.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:act, 0))"), {"act": f"quota:{org_id}:{kind}:{act_id}"}
+    )
+
+
 async def lock_reservation(
     session: AsyncSession, org_id: UUID, *, kind: QuotaKind, act_id: UUID
 ) -> QuotaReservation | None:
@@ -91,15 +101,13 @@ async def lock_reservation(
 
 async def add_reservation(
     session: AsyncSession, org_id: UUID, *, kind: QuotaKind, act_id: UUID, period_start: datetime, amount: int
-) -> bool:
-    """Returns False where a transaction at the same moment has reserved for the act."""
-    added = await session.scalar(
-        insert(QuotaReservation)
-        .values(org_id=org_id, kind=kind, act_id=act_id, period_start=period_start, amount=amount)
-        .on_conflict_do_nothing()
-        .returning(QuotaReservation.act_id)
+) -> None:
+    """For an act that the transaction has locked and that has none."""
+    await session.execute(
+        insert(QuotaReservation).values(
+            org_id=org_id, kind=kind, act_id=act_id, period_start=period_start, amount=amount
+        )
     )
-    return added is not None
 
 
 def _of(org_id: UUID, kind: QuotaKind, period_start: datetime) -> tuple[ColumnElement[bool], ...]:
