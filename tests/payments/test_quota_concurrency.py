@@ -15,6 +15,7 @@ from bwenge.kit.ids import new_id
 from bwenge.payments.contract import QuotaKind
 from bwenge.payments.errors import QuotaExhausted
 from bwenge.payments.plans import FREE
+from tests.support.databases import wait_for_a_waiting_lock
 from tests.support.quotas import Metered, acts, drifted
 
 LIMIT: Final = FREE.messages or 0
@@ -77,13 +78,6 @@ async def test_an_act_that_is_reserved_by_twins_at_once_is_counted_once(committe
     assert await committed_metered.used() == begin + 3
 
 
-async def a_backend_waits_for_a_lock(metered: Metered) -> None:
-    query = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    async with asyncio.timeout(10), metered.database.unit_of_work(PLATFORM) as session:
-        while not await session.scalar(query):  # noqa: ASYNC110  # PostgreSQL tells nobody that another waits
-            await asyncio.sleep(0.01)
-
-
 async def reserve_after(metered: Metered, act_id: UUID, *, then_release: bool) -> None:
     """Reserve for an act for which another transaction has just done so, and perhaps given it back, unseen yet."""
     fields: dict[str, Any] = {"kind": QuotaKind.MESSAGES, "act_id": act_id}
@@ -92,7 +86,7 @@ async def reserve_after(metered: Metered, act_id: UUID, *, then_release: bool) -
         if then_release:
             await metered.quotas.release(session, metered.org_id, **fields)
         twin = asyncio.create_task(metered.reserve(act_id))
-        await a_backend_waits_for_a_lock(metered)
+        await wait_for_a_waiting_lock(metered.database)
     await twin
 
 
