@@ -29,7 +29,7 @@ from bwenge.migrations.access import ACCESS
 from bwenge.migrations.metadata import metadata
 from bwenge.migrations.retention import DERIVED, RECORDS, tenant_catalogue
 from tests.support.application import PASSWORD, Application, Person
-from tests.support.custody import claim, contents_of, do_jobs, files_below, places_of
+from tests.support.custody import accept, claim, contents_of, do_jobs, files_below, offers_of, places_of
 from tests.support.databases import SavepointDatabase
 from tests.support.feature_app import code_of
 from tests.support.tenant_rows import Row, new_row
@@ -183,14 +183,33 @@ async def test_no_secret_is_exported(
     assert {"column users.password_hash", "column refresh_tokens.token_hash", "table chunk_vectors"} <= left_out
 
 
+@pytest.mark.parametrize("which", [0, 1])
+async def test_an_offer_of_a_school_that_is_gone_opens_nothing(
+    application: Application, school: FilledSchool, monkeypatch: pytest.MonkeyPatch, which: int
+) -> None:
+    """Its erasure ends while the password of who joins is hashed."""
+    new_user, offers = application.platform.auth.service.new_user, await offers_of(application, school.owner)
+    await delete_school(application, school)
+
+    async def end_and_go_on(*args: Any, **fields: Any) -> User:
+        assert await do_jobs(application, ERASE) == 1
+        return await new_user(*args, **fields)
+
+    monkeypatch.setattr(application.platform.auth.service, "new_user", end_and_go_on)
+    assert code_of(await accept(application, offers[which])) == (422, "invalid_invitation")
+
+
 async def test_from_the_answer_on_nobody_gets_in(
     application: Application, database: SavepointDatabase, school: FilledSchool
 ) -> None:
     async with database.superuser() as connection:
         email = await connection.scalar(select(User.email).where(User.id == school.owner.user_id))
+    offers = await offers_of(application, school.owner)
 
     assert (await delete_school(application, school)).status_code == 202
 
+    for offer in offers:
+        assert code_of(await accept(application, offer)) == (422, "invalid_invitation")
     for person in (school.owner, school.learner):
         assert code_of(await application.client.get("/users/me", headers=person.headers)) == (401, "unauthenticated")
     refreshed = await application.client.post("/auth/refresh", json={"refresh_token": school.refresh_token})
