@@ -29,7 +29,8 @@ JOB_IDS: Final[Mapping[str, tuple[str, ...]]] = {
     knowledge_jobs.REMOVE_FILE: (),
     EXPORT: (),
     EXPIRE: ("export_id",),
-    # It is the one job that ends a tenant, which its payload names; its request is tried in tests/auth/test_erasure.py.
+    # Both end a tenant that their payload names, and none without a tombstone; the request for it is tried in
+    # tests/auth/test_erasure.py.
     ERASE: (),
     SWEEP: (),
 }

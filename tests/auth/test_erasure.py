@@ -13,12 +13,13 @@ from uuid import UUID
 import httpx2
 import pytest
 from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.exc import NoResultFound
 
 from bwenge.auth.erasure import ERASE, SWEEP
 from bwenge.auth.exports import EXPORT
 from bwenge.auth.models import AuditRecord, ErasedOrganization, Organization, User
 from bwenge.kit.blobs import references
-from bwenge.kit.blobs.store import BlobKey
+from bwenge.kit.blobs.store import BlobKey, BlobStore
 from bwenge.kit.db import PLATFORM
 from bwenge.kit.identity import Role
 from bwenge.kit.ids import new_id
@@ -28,7 +29,7 @@ from bwenge.migrations.access import ACCESS
 from bwenge.migrations.metadata import metadata
 from bwenge.migrations.retention import DERIVED, RECORDS, tenant_catalogue
 from tests.support.application import PASSWORD, Application, Person
-from tests.support.custody import claim, contents_of, do_jobs, files_below, places_of
+from tests.support.custody import accept, claim, contents_of, do_jobs, files_below, offers_of, places_of
 from tests.support.databases import SavepointDatabase
 from tests.support.feature_app import code_of
 from tests.support.tenant_rows import Row, new_row
@@ -40,6 +41,7 @@ DOCUMENTS: Final = {
 }
 TOMBSTONES: Final = {"erased_organizations.id", "audit_log.target_id"}
 """All that may name an erased organisation, by its id alone."""
+UNTIL_SWEPT: Final = TOMBSTONES | {"jobs.payload"}
 
 
 @dataclass(frozen=True)
@@ -181,14 +183,33 @@ async def test_no_secret_is_exported(
     assert {"column users.password_hash", "column refresh_tokens.token_hash", "table chunk_vectors"} <= left_out
 
 
+@pytest.mark.parametrize("which", [0, 1])
+async def test_an_offer_of_a_school_that_is_gone_opens_nothing(
+    application: Application, school: FilledSchool, monkeypatch: pytest.MonkeyPatch, which: int
+) -> None:
+    """Its erasure ends while the password of who joins is hashed."""
+    new_user, offers = application.platform.auth.service.new_user, await offers_of(application, school.owner)
+    await delete_school(application, school)
+
+    async def end_and_go_on(*args: Any, **fields: Any) -> User:
+        assert await do_jobs(application, ERASE) == 1
+        return await new_user(*args, **fields)
+
+    monkeypatch.setattr(application.platform.auth.service, "new_user", end_and_go_on)
+    assert code_of(await accept(application, offers[which])) == (422, "invalid_invitation")
+
+
 async def test_from_the_answer_on_nobody_gets_in(
     application: Application, database: SavepointDatabase, school: FilledSchool
 ) -> None:
     async with database.superuser() as connection:
         email = await connection.scalar(select(User.email).where(User.id == school.owner.user_id))
+    offers = await offers_of(application, school.owner)
 
     assert (await delete_school(application, school)).status_code == 202
 
+    for offer in offers:
+        assert code_of(await accept(application, offer)) == (422, "invalid_invitation")
     for person in (school.owner, school.learner):
         assert code_of(await application.client.get("/users/me", headers=person.headers)) == (401, "unauthenticated")
     refreshed = await application.client.post("/auth/refresh", json={"refresh_token": school.refresh_token})
@@ -299,32 +320,102 @@ async def test_killed_after_each_step_the_job_still_ends_with_nothing_left(
     async with database.superuser() as connection:
         left = await contents_of(connection, TENANTS, owner.org_id)
         assert {name: rows for name, rows in left.items() if rows} == {}
-        assert await places_of(connection, [str(owner.org_id), str(owner.user_id)]) <= TOMBSTONES
+        assert await places_of(connection, [str(owner.org_id), str(owner.user_id)]) <= UNTIL_SWEPT
     assert not RECORDS, "fill kept records here, and look at what stays of them"
     [line] = (tmp_path / "erased-organisations.jsonl").read_text().splitlines()
     assert json.loads(line)["org_id"] == str(owner.org_id)
 
 
-async def test_what_was_written_after_its_turn_is_swept_away(
-    application: Application, database: SavepointDatabase, school: FilledSchool, tmp_path: Path
-) -> None:
-    """An upload that had begun before the deletion stores its file after it."""
-    org_id = school.owner.org_id
-    await delete_school(application, school)
-    await do_jobs(application, ERASE)
-    file = tmp_path / "late"
+async def write_late(application: Application, org_id: UUID, folder: Path) -> None:
+    """What an upload that had begun before the deletion stores after it."""
+    file = folder / "late"
     file.write_bytes(b"late")
     key = BlobKey(org_id, hashlib.sha256(b"late").hexdigest())
-    async with database.unit_of_work(org_id) as session:
+    async with application.platform.resources.database.unit_of_work(org_id) as session:
         await references.lease(session, key, owner_id=new_id(), size=4)
         await enqueue(session, NewJob("knowledge.sweep_file", {"sha256": key.sha256}, org_id=org_id))
     await application.platform.resources.blobs.put(key, file)
+
+
+async def sweep_all(application: Application) -> None:
+    """As a start asks for it, and as each erasure once did."""
+    async with application.platform.resources.database.unit_of_work(PLATFORM) as session:
+        await session.execute(delete(Job).where(Job.kind == SWEEP))
+        await enqueue(session, NewJob(SWEEP, {}))
+    assert await do_jobs(application, SWEEP) == 1
+
+
+async def erased_schools(application: Application, count: int) -> list[UUID]:
+    owners = [await application.register() for _ in range(count)]
+    for owner in owners:
+        await application.client.delete(f"/orgs/{owner.org_id}", headers=owner.headers)
+    assert await do_jobs(application, ERASE) == count
+    return [owner.org_id for owner in owners]
+
+
+@pytest.fixture
+def erased(monkeypatch: pytest.MonkeyPatch) -> list[UUID]:
+    """Whose files are removed from now on, which is a step of each erasure."""
+    removed: list[UUID] = []
+    delete_all = BlobStore.delete_all
+
+    async def note(store: BlobStore, org_id: UUID) -> None:
+        removed.append(org_id)
+        await delete_all(store, org_id)
+
+    monkeypatch.setattr(BlobStore, "delete_all", note)
+    return removed
+
+
+async def test_what_was_written_after_its_turn_is_swept_away(
+    application: Application, database: SavepointDatabase, school: FilledSchool, tmp_path: Path
+) -> None:
+    org_id = school.owner.org_id
+    await delete_school(application, school)
+    await do_jobs(application, ERASE)
+    await write_late(application, org_id, tmp_path)
 
     await do_jobs(application, SWEEP)
 
     async with database.superuser() as connection:
         assert await places_of(connection, [str(org_id)]) <= TOMBSTONES
     assert not (tmp_path / "blobs" / str(org_id)).exists()
+
+
+async def test_the_sweep_after_an_erasure_is_of_that_organisation_alone(
+    application: Application, erased: list[UUID]
+) -> None:
+    org_ids = await erased_schools(application, 3)
+    erased.clear()
+    assert await do_jobs(application, SWEEP) == 3
+    assert sorted(erased) == sorted(org_ids)
+
+
+async def test_the_sweep_of_all_passes_over_those_of_whom_nothing_is_left(
+    application: Application, database: SavepointDatabase, erased: list[UUID], tmp_path: Path
+) -> None:
+    _, with_rows, with_files, with_both = await erased_schools(application, 4)
+    await write_late(application, with_both, tmp_path)
+    async with database.superuser() as connection:
+        await connection.execute(insert(Organization).values(id=with_rows, name="Back from the tape"))
+    (tmp_path / "blobs" / str(with_files)).mkdir()
+    erased.clear()
+
+    await sweep_all(application)
+
+    assert sorted(erased) == sorted([with_rows, with_files, with_both])
+    erased.clear()
+    await sweep_all(application)
+    assert erased == []
+
+
+async def test_no_sweep_touches_an_organisation_without_a_tombstone(application: Application) -> None:
+    owner = await application.register()
+    async with application.platform.resources.database.unit_of_work(PLATFORM) as session:
+        await enqueue(session, NewJob(SWEEP, {"org_id": str(owner.org_id)}))
+    with pytest.raises(NoResultFound):
+        await do_jobs(application, SWEEP)
+    assert (await application.client.get("/users/me", headers=owner.headers)).status_code == 200
 
 
 async def test_an_organisation_of_a_restored_backup_is_erased_again_at_the_next_start(
@@ -355,7 +446,7 @@ async def test_an_organisation_of_a_restored_backup_is_erased_again_at_the_next_
     assert (await application.client.get("/users/me", headers=school.owner.headers)).status_code == 401
     await do_jobs(application, ERASE)
     async with database.superuser() as connection:
-        assert await places_of(connection, [str(org_id), "Back from the tape", "b@tape.example"]) <= TOMBSTONES
+        assert await places_of(connection, [str(org_id), "Back from the tape", "b@tape.example"]) <= UNTIL_SWEPT
         assert await connection.scalar(select(ErasedOrganization.reference)) == reference
 
 

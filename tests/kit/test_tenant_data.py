@@ -22,7 +22,7 @@ from sqlalchemy import (
 from bwenge.kit.db import PLATFORM_ROLE, STEWARD_ROLE, WholeTenant
 from bwenge.kit.ids import new_id
 from bwenge.kit.tenant_data.catalogue import KeptRecord, Replacement, TenantCatalogue, TenantTable
-from bwenge.kit.tenant_data.rows import READ_AT_ONCE, erase, json_lines, replace
+from bwenge.kit.tenant_data.rows import READ_AT_ONCE, erase, has_any, json_lines, replace
 from tests.support.databases import SavepointDatabase
 
 REFERENCE, NOTHING = Replacement.REFERENCE, Replacement.NOTHING
@@ -81,6 +81,17 @@ async def test_a_tenants_rows_are_erased_in_batches_and_no_other_tenants(
     await erase(database, table, ours, at_once=2)
     assert await stored(database, ours) == []
     assert len(await stored(database, theirs)) == 5
+
+
+async def test_whether_a_tenant_has_rows_is_found_out_without_another_tenants(
+    database: SavepointDatabase, receipts_of: tuple[UUID, UUID]
+) -> None:
+    ours, theirs = receipts_of
+    [table] = tables = catalogue()
+    await erase(database, table, ours)
+    assert not await has_any(database, tables, ours)
+    assert await has_any(database, tables, theirs)
+    assert not await has_any(database, TenantCatalogue(()), theirs)
 
 
 async def test_a_kept_record_says_no_more_whose_it_was(

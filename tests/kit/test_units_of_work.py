@@ -1,5 +1,6 @@
 """One unit of work is one transaction, of one tenant, on the product's own pools."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -135,6 +136,23 @@ async def test_a_server_that_has_no_room_or_stops_is_told_as_unavailable(
 ) -> None:
     with pytest.raises(DatabaseUnavailable):
         await do(committed_database, f"DO $$ BEGIN RAISE SQLSTATE '{state}'; END $$")
+
+
+async def test_the_victim_of_a_deadlock_is_told_as_unavailable_and_the_other_goes_on(
+    committed_database: Database,
+) -> None:
+    first, second = ("SELECT pg_advisory_xact_lock(1)", "SELECT pg_advisory_xact_lock(2)")
+    both_hold = asyncio.Barrier(2)
+
+    async def meet(_session: AsyncSession) -> None:
+        await both_hold.wait()
+
+    ends = await asyncio.gather(
+        do(committed_database, first, meet, second),
+        do(committed_database, second, meet, first),
+        return_exceptions=True,
+    )
+    assert {type(end) for end in ends} == {DatabaseUnavailable, type(None)}
 
 
 async def test_a_defect_of_ours_is_not_told_as_unavailable(committed_database: Database) -> None:

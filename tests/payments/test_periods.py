@@ -1,13 +1,13 @@
 """Months as an organisation counts them: each moment is in exactly one, and none has a gap to the next."""
 
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bwenge.payments.periods import Period, calendar_month, month_within
+from bwenge.payments.periods import Counter, Period, calendar_month, month_within
 
 KIGALI = ZoneInfo("Africa/Kigali")
 ZONES = [UTC, KIGALI, ZoneInfo("America/New_York"), ZoneInfo("Pacific/Kiritimati")]
@@ -68,3 +68,17 @@ def test_the_months_of_a_subscription_meet_without_gap(start: datetime, length: 
     assert month_within(whole, month.start) == month
     if month.end < whole.end:
         assert month_within(whole, month.end).start == month.end
+
+
+@given(moments, st.sampled_from(sorted(available_timezones())))
+def test_the_beginning_of_a_month_on_any_clock_is_counted_with_the_month(now: datetime, zone: str) -> None:
+    counter = Counter.of_calendar_month(now, ZoneInfo(zone))
+    assert {calendar_month(now, ZoneInfo(zone)).start, counter.start} <= set(counter.counted)
+    assert (counter.start.year, counter.start.month) == (now.astimezone(ZoneInfo(zone)).timetuple()[:2])
+
+
+@given(moments)
+def test_no_two_months_count_the_same_beginning(now: datetime) -> None:
+    month = Counter.of_calendar_month(now, UTC)
+    following = Counter.of_calendar_month(month.start + timedelta(days=32), UTC)
+    assert max(month.counted) < min(following.counted)

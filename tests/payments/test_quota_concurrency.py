@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import pytest
@@ -12,8 +12,10 @@ from sqlalchemy import text
 
 from bwenge.kit.db import PLATFORM
 from bwenge.kit.ids import new_id
+from bwenge.payments.contract import QuotaKind
 from bwenge.payments.errors import QuotaExhausted
 from bwenge.payments.plans import FREE
+from tests.support.databases import wait_for_a_waiting_lock
 from tests.support.quotas import Metered, acts, drifted
 
 LIMIT: Final = FREE.messages or 0
@@ -74,6 +76,31 @@ async def test_an_act_that_is_reserved_by_twins_at_once_is_counted_once(committe
     await committed_metered.reserve(new_id(), begin)
     await asyncio.gather(*(committed_metered.reserve(act_id, 3) for _ in range(8)))
     assert await committed_metered.used() == begin + 3
+
+
+async def reserve_after(metered: Metered, act_id: UUID, *, then_release: bool) -> None:
+    """Reserve for an act for which another transaction has just done so, and perhaps given it back, unseen yet."""
+    fields: dict[str, Any] = {"kind": QuotaKind.MESSAGES, "act_id": act_id}
+    async with metered.database.unit_of_work(metered.org_id) as session:
+        await metered.quotas.reserve(session, metered.org_id, amount=1, **fields)
+        if then_release:
+            await metered.quotas.release(session, metered.org_id, **fields)
+        twin = asyncio.create_task(metered.reserve(act_id))
+        await wait_for_a_waiting_lock(metered.database)
+    await twin
+
+
+async def test_the_twin_of_the_act_that_took_the_last_message_is_not_refused(committed_metered: Metered) -> None:
+    await committed_metered.reserve(new_id(), LIMIT - 1)
+    await reserve_after(committed_metered, new_id(), then_release=False)
+    assert await committed_metered.used() == LIMIT
+    assert await drifted(committed_metered.database) == []
+
+
+async def test_an_act_whose_twin_has_given_its_reservation_back_has_one_of_its_own(committed_metered: Metered) -> None:
+    await reserve_after(committed_metered, new_id(), then_release=True)
+    assert await committed_metered.used() == 1
+    assert await drifted(committed_metered.database) == []
 
 
 async def test_an_act_that_is_released_and_settled_at_once_ends_in_one_of_both_ways(

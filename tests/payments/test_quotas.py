@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import text
@@ -15,8 +16,11 @@ from bwenge.payments.errors import QuotaExhausted
 from bwenge.payments.plans import GB, MB, PLANS, plan_named
 from tests.support.quotas import MIDYEAR, Metered, acts, drifted, plan_quotas
 
-JUNE = datetime(2026, 5, 31, 22, tzinfo=UTC)
-JULY = datetime(2026, 6, 30, 22, tzinfo=UTC)
+JUNE = datetime(2026, 6, 1, tzinfo=UTC)
+JULY = datetime(2026, 7, 1, tzinfo=UTC)
+"""Where the free plan's messages of a month are counted."""
+JULY_IN_KIGALI = datetime(2026, 6, 30, 22, tzinfo=UTC)
+ZONES = ("Pacific/Kiritimati", "Asia/Kathmandu", "UTC", "America/St_Johns", "Etc/GMT+12")
 STORAGE = QuotaKind.STORAGE
 
 
@@ -115,7 +119,7 @@ async def test_a_released_act_is_reserved_anew(metered: Metered) -> None:
     act_id = new_id()
     await metered.reserve(act_id, 2)
     await metered.release(act_id)
-    metered.clock.now = JULY
+    metered.clock.now = JULY_IN_KIGALI
     await metered.reserve(act_id, 9)
     assert await metered.used_by_period() == {JUNE: 0, JULY: 9}
     assert await states(metered) == ["reserved"]
@@ -139,19 +143,81 @@ async def test_an_unknown_act_has_nothing_to_settle_or_to_release(metered: Meter
 async def test_a_new_month_begins_with_nothing_used_and_takes_nothing_from_the_old_one(metered: Metered) -> None:
     act_id = new_id()
     await metered.reserve(act_id, 500)
-    metered.clock.now = JULY
+    metered.clock.now = JULY_IN_KIGALI
     await metered.reserve(new_id(), 20)
     await metered.release(act_id)
     assert await metered.used_by_period() == {JUNE: 0, JULY: 20}
 
 
 async def test_a_month_ends_at_midnight_of_the_organisation(metered: Metered) -> None:
-    metered.clock.now = JULY - timedelta(seconds=1)
+    metered.clock.now = JULY_IN_KIGALI - timedelta(seconds=1)
     await metered.reserve(new_id(), 500)
     with pytest.raises(QuotaExhausted):
         await metered.reserve(new_id())
-    metered.clock.now = JULY
+    metered.clock.now = JULY_IN_KIGALI
     await metered.reserve(new_id())
+
+
+async def move(metered: Metered, zone: str) -> None:
+    async with metered.database.unit_of_work(metered.org_id) as session:
+        await session.execute(text("UPDATE organizations SET time_zone = :zone"), {"zone": zone})
+
+
+@pytest.mark.parametrize("now", [MIDYEAR, JULY_IN_KIGALI - timedelta(hours=20), JULY_IN_KIGALI])
+async def test_another_time_zone_gives_no_message_back(metered: Metered, now: datetime) -> None:
+    """Where it is another month already, that month's messages; none a second time on the way back."""
+    metered.clock.now = now
+    for zone in (*ZONES, *ZONES):
+        await move(metered, zone)
+        await metered.reserve(new_id(), 500 - await metered.used())
+        with pytest.raises(QuotaExhausted):
+            await metered.reserve(new_id())
+    used = await metered.used_by_period()
+    assert used.keys() <= {JUNE, JULY}
+    assert set(used.values()) == {500}
+
+
+async def test_another_time_zone_takes_no_message_away(metered: Metered) -> None:
+    metered.clock.now = JULY - timedelta(hours=1)
+    await metered.reserve(new_id(), 300)
+    await move(metered, "America/New_York")
+    await metered.reserve(new_id(), 500)
+    metered.clock.now = JULY + timedelta(days=1)
+    assert await metered.used() == 300
+
+
+@pytest.mark.parametrize("zone", ["Africa/Kigali", *ZONES])
+async def test_what_a_month_has_counted_from_its_beginning_on_another_clock_is_counted(
+    metered: Metered, zone: str
+) -> None:
+    """As rows are that were written when a month was its beginning."""
+    act_id = new_id()
+    begun = datetime(2026, 6, 1, tzinfo=ZoneInfo(zone))
+    async with metered.database.unit_of_work(metered.org_id) as session:
+        fields = {"org_id": metered.org_id, "act_id": act_id, "begun": begun, "before": JUNE - timedelta(days=16)}
+        for statement in (
+            "INSERT INTO usage_quotas (org_id, kind, period_start, used) VALUES (:org_id, 'messages', :begun, 499)",
+            "INSERT INTO usage_quotas (org_id, kind, period_start, used) VALUES (:org_id, 'messages', :before, 70)",
+        ):
+            await session.execute(text(statement), fields)
+        reservation = "INSERT INTO quota_reservations VALUES (:org_id, 'messages', :act_id, :begun, 499)"
+        await session.execute(text(reservation), fields)
+
+    await metered.reserve(new_id())
+    with pytest.raises(QuotaExhausted):
+        await metered.reserve(new_id())
+    assert await metered.used() == 500
+
+    await metered.release(act_id)
+    assert await metered.used() == 1
+
+
+async def test_a_plan_that_began_with_the_month_leaves_the_free_plans_messages(metered: Metered) -> None:
+    metered.clock.now = JUNE + timedelta(hours=7, seconds=3)
+    await metered.grant("basic", MIDYEAR)
+    await metered.reserve(new_id(), 5_000)
+    metered.clock.now = MIDYEAR
+    await metered.reserve(new_id(), 500)
 
 
 async def test_storage_is_used_until_it_is_given_back(metered: Metered) -> None:

@@ -1,20 +1,22 @@
-"""Jobs of exports and erasures done at once, and an eye on all that the platform stores."""
+"""Jobs of exports and erasures done at once, ways into an organisation, and an eye on all that the platform stores."""
 
-from collections.abc import Iterable
-from datetime import timedelta
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
+import httpx2
 from sqlalchemy import String, cast, column, select, update
 from sqlalchemy import table as table_named
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bwenge.kit.db import PLATFORM
+from bwenge.kit.ids import new_id
 from bwenge.kit.jobs import queue
 from bwenge.kit.jobs.models import Job
 from bwenge.kit.jobs.queue import Claimant, ClaimedJob
 from bwenge.migrations.metadata import metadata
-from tests.support.application import Application
+from tests.support.application import PASSWORD, Application, Person
 
 QUEUES = (queue.DEFAULT, queue.MAINTENANCE)
 
@@ -38,6 +40,27 @@ async def do_jobs(application: Application, kind: str) -> int:
             await queue.finish(session, job)
         count += 1
     return count
+
+
+async def offers_of(application: Application, owner: Person) -> list[dict[str, str]]:
+    """What a registration says of an invitation into the organisation, and of a join link."""
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    bodies: dict[str, dict[str, object]] = {
+        "invite": {"email": f"{new_id().hex}@school.example", "role": "user"},
+        "join-links": {"role": "user", "max_uses": 5, "expires_at": tomorrow},
+    }
+    offers: list[dict[str, str]] = []
+    for path, body in bodies.items():
+        answer = await application.client.post(f"/orgs/{owner.org_id}/{path}", headers=owner.headers, json=body)
+        assert answer.status_code == 201, answer.text
+        offers.append({name: value for name, value in answer.json().items() if name.endswith("_token")})
+    return offers
+
+
+async def accept(application: Application, offer: Mapping[str, str]) -> httpx2.Response:
+    """Open an account by an invitation or a join link."""
+    body = {"name": "Keza", "username": f"keza.{new_id().hex}", "password": PASSWORD, **offer}
+    return await application.client.post("/auth/register", json=body)
 
 
 async def places_of(connection: AsyncConnection, words: Iterable[str]) -> set[str]:

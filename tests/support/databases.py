@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 
-from bwenge.kit.db import Database, DatabaseURLs, Scope, role_of, set_tenant, tenant_of
+from bwenge.kit.db import PLATFORM, Database, DatabaseURLs, Scope, role_of, set_tenant, tenant_of
 from bwenge.migrations.runner import RolePasswords
 
 PASSWORDS = RolePasswords(app="app-test", platform="platform-test", steward="steward-test")
@@ -86,6 +86,14 @@ async def copied_database(admin_url: URL, *, name: str) -> AsyncIterator[URL]:
                 await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     finally:
         await maintenance.dispose()
+
+
+async def wait_for_a_waiting_lock(database: Database) -> None:
+    """Until a transaction waits for what another holds."""
+    query = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    async with asyncio.timeout(10), database.unit_of_work(PLATFORM) as session:
+        while not await session.scalar(query):  # noqa: ASYNC110  # PostgreSQL tells nobody that another waits
+            await asyncio.sleep(0.01)
 
 
 def role_urls(admin_url: URL) -> DatabaseURLs:

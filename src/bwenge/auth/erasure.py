@@ -38,7 +38,7 @@ ERASE: Final = "organisation.erase"
 SWEEP: Final = "organisation.sweep_erased"
 
 ATTEMPTS: Final = 40
-"""An erasure is tried for three hours: the blob store may be away for long."""
+"""An erasure, and its sweep, is tried for three hours: the blob store may be away for long."""
 SWEEP_AFTER: Final = LEASE + timedelta(minutes=5)
 """By then an upload that had begun before the deletion has ended, or its lease has."""
 
@@ -94,17 +94,22 @@ class OrganisationErasure:
         await self._erase(org_id, on_progress=tell)
         async with self._database.unit_of_work(PLATFORM) as session:
             await queries.note_erased(session, org_id)
-            await enqueue(session, NewJob(SWEEP, {}, queue=MAINTENANCE, delay=SWEEP_AFTER))
+            await enqueue(session, _sweep_of(org_id))
             await drop(session, job)
         _log.info("organisation_erased", org_id=str(org_id))
 
-    async def sweep(self) -> None:
-        """Remove what was written of erased organisations after it was their turn, or came back with a backup."""
+    async def sweep(self, job: ClaimedJob) -> None:
+        """Remove what was written of an erased organisation after it was its turn.
+
+        A job that names none is for all of them, of which some may have come back with a backup. The row of one that
+        does goes with it.
+        """
+        if "org_id" not in job.payload:
+            await self._sweep_all()
+            return
+        await self._erase(UUID(job.payload["org_id"]))
         async with self._database.unit_of_work(PLATFORM) as session:
-            found = await queries.tombstones(session)
-        for tombstone in found:
-            if tombstone.is_erased:
-                await self._erase(tombstone.org_id)
+            await drop(session, job)
 
     async def replay(self) -> None:
         """Close every organisation that was erased and is there again, and ask for its erasure.
@@ -124,6 +129,16 @@ class OrganisationErasure:
         if risen:
             _log.warning("erased_organisations_found", count=len(risen))
         await self._tombstones.keep({tombstone.org_id: tombstone.reference for tombstone in found})
+
+    async def _sweep_all(self) -> None:
+        async with self._database.unit_of_work(PLATFORM) as session:
+            found = await queries.tombstones(session)
+        with_files = await self._blobs.tenants()
+        for tombstone in found:
+            if tombstone.is_erased and (
+                tombstone.org_id in with_files or await rows.has_any(self._database, self._catalogue, tombstone.org_id)
+            ):
+                await self._erase(tombstone.org_id)
 
     async def _begin(self, session: AsyncSession, org_id: UUID, *, requested_by: UUID | None = None) -> UUID | None:
         """Returns the job; None where one that stood in the way ended at this moment."""
@@ -182,3 +197,7 @@ class OrganisationErasure:
             remove_files,
             *(partial(rows.erase, self._database, table, org_id) for table in own),
         ]
+
+
+def _sweep_of(org_id: UUID) -> NewJob:
+    return NewJob(SWEEP, {"org_id": str(org_id)}, queue=MAINTENANCE, delay=SWEEP_AFTER, max_attempts=ATTEMPTS)

@@ -21,7 +21,7 @@ from bwenge.auth.seats import Seats
 from bwenge.auth.service import AuthService, Login
 from bwenge.auth.tokens import Clock
 from bwenge.kit.db import PLATFORM, Database
-from bwenge.kit.errors import Invalid
+from bwenge.kit.errors import Invalid, NotFound
 from bwenge.kit.idempotency.once import EVERY_TIME, Once
 from bwenge.kit.identity import Principal, Role
 
@@ -59,7 +59,7 @@ class Joining:
         """The invited role, address and seat; `email` may repeat the address.
 
         Raises:
-            InvalidInvitation: Unknown, accepted, revoked or expired.
+            InvalidInvitation: Unknown, accepted, revoked or expired, or the organisation is being erased.
             Invalid: The invitation is for another address.
             EmailTaken, UsernameTaken: Another account has it, in whatever organisation.
             CommonPassword
@@ -83,7 +83,7 @@ class Joining:
         )
         async with self._database.unit_of_work(PLATFORM) as session:
             await once.claim(session)
-            await member_queries.lock_organization(session, invitation.org_id)
+            await _lock_open_organization(session, invitation.org_id)
             present = await queries.live_invitation(session, token_hash, now=self._clock(), lock=True)
             if present is None:
                 raise InvalidInvitation
@@ -106,7 +106,7 @@ class Joining:
         """A learner, in the link's class where it names one.
 
         Raises:
-            InvalidInvitation: Unknown, used up, revoked or expired.
+            InvalidInvitation: Unknown, used up, revoked or expired, or the organisation is being erased.
             NoSeatToJoin
             EmailTaken, UsernameTaken: Another account has it, in whatever organisation.
             CommonPassword
@@ -122,7 +122,7 @@ class Joining:
         )
         async with self._database.unit_of_work(PLATFORM) as session:
             await once.claim(session)
-            await member_queries.lock_organization(session, link.org_id)
+            await _lock_open_organization(session, link.org_id)
             await _hold_group(session, link.group_id, org_id=link.org_id)
             present = await queries.live_join_link(session, token_hash, now=self._clock(), lock=True)
             if present is None:
@@ -144,6 +144,16 @@ class Joining:
         login = self._members.login_of(await self._refresh_tokens.start_family(session, user))
         _log.info("member_joined", org_id=str(user.org_id), user_id=str(user.id))
         return login
+
+
+async def _lock_open_organization(session: AsyncSession, org_id: UUID) -> None:
+    """Raises `InvalidInvitation` for one that is being erased, or was since the token was looked up."""
+    try:
+        organization = await member_queries.lock_organization(session, org_id)
+    except NotFound:
+        raise InvalidInvitation from None
+    if organization.deleted_at is not None:
+        raise InvalidInvitation
 
 
 async def _hold_group(session: AsyncSession, group_id: UUID | None, *, org_id: UUID) -> None:

@@ -41,12 +41,16 @@ STEWARD_POOL_SIZE: Final = 2
 
 _SERVER_OPTIONS = "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
 
-_AWAY: Final = ("08", "53", "57P")
-"""SQLSTATE classes: connection exception, insufficient resources, and the server's own shutdown or recovery."""
+_AWAY: Final = ("08", "53", "57P", "40P01")
+"""How SQLSTATEs begin: connection exception, insufficient resources, the server's own shutdown or recovery, and a
+deadlock, of which the transaction is the victim that lets the others go on."""
 
 
 class DatabaseUnavailable(Unavailable):
-    """PostgreSQL is away, or has no connection or room to spare; the same work may succeed a little later."""
+    """PostgreSQL is away, has no connection or room to spare, or ended the transaction for others to go on.
+
+    The same work may succeed a little later.
+    """
 
     title = "The database does not answer at the moment"
 

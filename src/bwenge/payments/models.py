@@ -41,7 +41,8 @@ class Subscription(Timestamped, Base):
 class UsageQuota(Timestamped, Base):
     """What an organisation has used of one quota in one period: always the sum of its reservations there.
 
-    Whoever changes a reservation changes this row in the same transaction, and holds its lock.
+    Whoever changes a reservation changes this row in the same transaction, and holds its lock. A calendar month begins
+    in UTC, whatever the organisation's time zone (in older rows: on the organisation's clock).
     """
 
     __tablename__ = "usage_quotas"

@@ -14,12 +14,43 @@ ALWAYS: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """The one period of a quota that never begins anew."""
 
 
+_BEGINNINGS: Final = tuple(timedelta(minutes=15 * quarters) for quarters in range(-14 * 4, 12 * 4 + 1))
+"""How long after UTC's a day begins anywhere on earth: each difference of a clock from UTC is one of these."""
+
+
 @dataclass(frozen=True, slots=True)
 class Period:
     """From `start` until just before `end`."""
 
     start: datetime
     end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """Where use is counted.
+
+    Attributes:
+        start: The period whose row is written to.
+        counted: The periods whose rows make up what is used, `start` among them.
+    """
+
+    start: datetime
+    counted: tuple[datetime, ...]
+
+    @classmethod
+    def of_period(cls, start: datetime) -> "Counter":
+        return cls(start, (start,))
+
+    @classmethod
+    def of_calendar_month(cls, now: datetime, zone: tzinfo) -> "Counter":
+        """By the month's name, so that an organisation which moves its clocks has no other month for it.
+
+        What was counted from where the month began on any of its clocks is counted too.
+        """
+        local = now.astimezone(zone)
+        start = datetime(local.year, local.month, 1, tzinfo=UTC)
+        return cls(start, tuple(start + after for after in _BEGINNINGS))
 
 
 def utc_now() -> datetime:

@@ -8,7 +8,7 @@ from bwenge.auth.contract import Tenants
 from bwenge.payments import repository
 from bwenge.payments.contract import QuotaKind, QuotaUse
 from bwenge.payments.errors import QuotaExhausted
-from bwenge.payments.periods import Clock, Period, calendar_month, month_within, utc_now
+from bwenge.payments.periods import Clock, Counter, Period, calendar_month, month_within, utc_now
 from bwenge.payments.plans import FREE, GB, MB, Plan, plan_named
 from bwenge.payments.standing import Present, Standing
 
@@ -43,20 +43,21 @@ class PlanQuotas:
         if amount < 0:
             raise ValueError("an act takes nothing less than nothing")
         standing = await self._standing(session, org_id)
-        period_start = standing.period_start(kind)
+        period_start = standing.counter(kind).start
+        await repository.lock_act(session, org_id, kind=kind, act_id=act_id)
         earlier = await repository.lock_reservation(session, org_id, kind=kind, act_id=act_id)
         if earlier is not None and earlier.state != "released":
             return
         usage = await repository.lock_usage(session, org_id, kind=kind, period_start=period_start)
-        use = QuotaUse(limit=standing.plan.limit(kind), used=usage.used)
+        use = await self._use(session, org_id, kind=kind, standing=standing)
         if not use.has_room(amount):
             raise await self._exhausted(session, org_id, kind=kind, standing=standing, use=use, amount=amount)
         if earlier is not None:
             earlier.period_start, earlier.amount, earlier.state = period_start, amount, "reserved"
-        elif not await repository.add_reservation(
-            session, org_id, kind=kind, act_id=act_id, period_start=period_start, amount=amount
-        ):
-            return  # A twin has reserved for the act meanwhile.
+        else:
+            await repository.add_reservation(
+                session, org_id, kind=kind, act_id=act_id, period_start=period_start, amount=amount
+            )
         usage.used += amount
         await session.flush()
 
@@ -80,13 +81,13 @@ class PlanQuotas:
         subscription = await repository.find_subscription(session, org_id, at=now)
         plan = FREE if subscription is None else plan_named(subscription.plan_name)
         if subscription is None or plan is FREE:
-            period = calendar_month(now, await self._tenants.time_zone(session, org_id))
-        else:
-            period = month_within(Period(subscription.current_period_start, subscription.current_period_end), now)
-        return Standing(plan, subscription, period)
+            zone = await self._tenants.time_zone(session, org_id)
+            return Standing(plan, subscription, calendar_month(now, zone), Counter.of_calendar_month(now, zone))
+        period = month_within(Period(subscription.current_period_start, subscription.current_period_end), now)
+        return Standing(plan, subscription, period, Counter.of_period(period.start))
 
     async def _use(self, session: AsyncSession, org_id: UUID, *, kind: QuotaKind, standing: Standing) -> QuotaUse:
-        used = await repository.used(session, org_id, kind=kind, period_start=standing.period_start(kind))
+        used = await repository.used(session, org_id, kind=kind, period_starts=standing.counter(kind).counted)
         return QuotaUse(limit=standing.plan.limit(kind), used=used)
 
     async def _exhausted(

@@ -1,5 +1,6 @@
 """Every query on subscriptions, quotas and reservations. Rows are asked for by organisation, besides the policy."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -52,8 +53,12 @@ async def add_subscription(session: AsyncSession, subscription: Subscription) ->
     await session.flush()
 
 
-async def used(session: AsyncSession, org_id: UUID, *, kind: QuotaKind, period_start: datetime) -> int:
-    return await session.scalar(select(UsageQuota.used).where(*_of(org_id, kind, period_start))) or 0
+async def used(session: AsyncSession, org_id: UUID, *, kind: QuotaKind, period_starts: Collection[datetime]) -> int:
+    """In all of these periods together."""
+    query = select(func.sum(UsageQuota.used)).where(
+        UsageQuota.org_id == org_id, UsageQuota.kind == kind, UsageQuota.period_start.in_(period_starts)
+    )
+    return int(await session.scalar(query) or 0)
 
 
 async def lock_usage(session: AsyncSession, org_id: UUID, *, kind: QuotaKind, period_start: datetime) -> UsageQuota:
@@ -66,6 +71,16 @@ async def lock_usage(session: AsyncSession, org_id: UUID, *, kind: QuotaKind, pe
         insert(UsageQuota).values(org_id=org_id, kind=kind, period_start=period_start).on_conflict_do_nothing()
     )
     return (await session.scalars(query, execution_options={"populate_existing": True})).one()
+
+
+async def lock_act(session: AsyncSession, org_id: UUID, *, kind: QuotaKind, act_id: UUID) -> None:
+    """Twins that reserve for an act take turns, also where it has no reservation yet that could be locked.
+
+    Whoever locks it locks it before the reservation and the period's row.
+    """
+    await session.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:act, 0))"), {"act": f"quota:{org_id}:{kind}:{act_id}"}
+    )
 
 
 async def lock_reservation(
@@ -86,15 +101,13 @@ async def lock_reservation(
 
 async def add_reservation(
     session: AsyncSession, org_id: UUID, *, kind: QuotaKind, act_id: UUID, period_start: datetime, amount: int
-) -> bool:
-    """Returns False where a transaction at the same moment has reserved for the act."""
-    added = await session.scalar(
-        insert(QuotaReservation)
-        .values(org_id=org_id, kind=kind, act_id=act_id, period_start=period_start, amount=amount)
-        .on_conflict_do_nothing()
-        .returning(QuotaReservation.act_id)
+) -> None:
+    """For an act that the transaction has locked and that has none."""
+    await session.execute(
+        insert(QuotaReservation).values(
+            org_id=org_id, kind=kind, act_id=act_id, period_start=period_start, amount=amount
+        )
     )
-    return added is not None
 
 
 def _of(org_id: UUID, kind: QuotaKind, period_start: datetime) -> tuple[ColumnElement[bool], ...]:

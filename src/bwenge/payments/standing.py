@@ -1,11 +1,10 @@
 """What an organisation has at a moment: its plan, and what it has used of it."""
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from bwenge.payments.contract import QuotaKind, QuotaUse
 from bwenge.payments.models import Subscription
-from bwenge.payments.periods import ALWAYS, Period
+from bwenge.payments.periods import ALWAYS, Counter, Period
 from bwenge.payments.plans import Plan
 
 
@@ -14,12 +13,14 @@ class Standing:
     """What an organisation has at the moment; without a subscription in force it is the free plan.
 
     Attributes:
-        period: In which its messages are counted.
+        period: Until whose end its messages have to do.
+        messages: Where they are counted.
     """
 
     plan: Plan
     subscription: Subscription | None
     period: Period
+    messages: Counter
 
     @property
     def current_period(self) -> Period:
@@ -28,8 +29,8 @@ class Standing:
             return self.period
         return Period(self.subscription.current_period_start, self.subscription.current_period_end)
 
-    def period_start(self, kind: QuotaKind) -> datetime:
-        return ALWAYS if kind is QuotaKind.STORAGE else self.period.start
+    def counter(self, kind: QuotaKind) -> Counter:
+        return Counter.of_period(ALWAYS) if kind is QuotaKind.STORAGE else self.messages
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,3 +143,13 @@ async def test_everything_of_a_tenant_is_removed_and_nothing_of_another(store: B
 
     assert not folder.exists()
     assert await read(store, theirs) == CONTENT
+
+
+async def test_the_tenants_are_those_of_whom_anything_is_left(store: BlobStore, tmp_path: Path) -> None:
+    ours, theirs, folder = await put(store, tmp_path), await put(store, tmp_path), tmp_path / "blobs"
+    await store.delete_all(theirs.org_id)
+    half = new_id()
+    (folder / str(half)).mkdir()
+    (folder / str(half) / f"{ours.sha256}#1").write_bytes(b"half of it")
+    (folder / "lost+found").mkdir()
+    assert await store.tenants() == {ours.org_id, half}

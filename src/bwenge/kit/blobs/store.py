@@ -120,12 +120,25 @@ class BlobStore:
         except (NotFoundError, FileNotFoundError):
             return
 
+    async def tenants(self) -> set[UUID]:
+        """Of whom the store holds anything; on the local disk, also a killed writer's leftovers or an empty folder."""
+        found = await obstore.list_with_delimiter_async(self._store)
+        return {org_id for prefix in found["common_prefixes"] if (org_id := _tenant_of(prefix)) is not None}
+
     async def delete_all(self, org_id: UUID) -> None:
         """Remove every content of a tenant that the store holds, whether a row speaks of it or not."""
         async for found in obstore.list(self._store, prefix=str(org_id), chunk_size=_LISTED_AT_ONCE):
             await obstore.delete_async(self._store, [content["path"] for content in found])
         if self._folder is not None:
             await asyncio.to_thread(_remove_folder, self._folder / str(org_id))
+
+
+def _tenant_of(prefix: str) -> UUID | None:
+    """None for what is none of the platform's."""
+    try:
+        return UUID(prefix.rstrip("/"))
+    except ValueError:
+        return None
 
 
 def _remove_folder(folder: Path) -> None:

@@ -4,11 +4,25 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import CursorResult, Select, Text, cast, delete, func, literal_column, select, tuple_, update
+from sqlalchemy import (
+    CursorResult,
+    Select,
+    Text,
+    cast,
+    delete,
+    exists,
+    false,
+    func,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.kit.db import PLATFORM, Database, WholeTenant
-from bwenge.kit.tenant_data.catalogue import KeptRecord, Replacement, TenantTable
+from bwenge.kit.tenant_data.catalogue import KeptRecord, Replacement, TenantCatalogue, TenantTable
 
 READ_AT_ONCE: Final = 200
 ERASED_AT_ONCE: Final = 1_000
@@ -27,6 +41,13 @@ async def json_lines(session: AsyncSession, table: TenantTable, org_id: UUID) ->
     found = await session.stream_scalars(select(line).select_from(rows), execution_options={"yield_per": READ_AT_ONCE})
     async for batch in found.partitions():
         yield batch
+
+
+async def has_any(database: Database, catalogue: TenantCatalogue, org_id: UUID) -> bool:
+    """Whether a table holds a row of the tenant."""
+    present = [exists().where(table.tenant_column == org_id) for table in catalogue]
+    async with database.unit_of_work(WholeTenant(org_id)) as session:
+        return bool(await session.scalar(select(or_(false(), *present))))
 
 
 async def erase(database: Database, table: TenantTable, org_id: UUID, *, at_once: int = ERASED_AT_ONCE) -> None:
