@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from bwenge.kit.mail import MailServer, MailUnavailable, NoMailer, SMTPMailer, mail_address
 from tests.support.platform import free_port
@@ -174,6 +176,42 @@ async def test_a_refusal_tells_nothing_of_whom_the_mail_was_for(received: Receiv
     assert PUPIL not in str(failure.value)
     assert failure.value.__cause__ is None
     assert failure.value.__suppress_context__
+
+
+class RefusingRecipients(Received):
+    async def handle_RCPT(self, *_conversation: Any) -> str:  # noqa: N802  # its name
+        return f"550 no such user {PUPIL}"
+
+
+async def test_the_log_and_the_metrics_tell_why_a_mail_failed_and_of_nobody() -> None:
+    refusing_message, refusing_recipients = Received(), RefusingRecipients()
+    refusing_message.refusal = f"451 greylisted {PUPIL}"
+    with _server(refusing_message) as first, _server(refusing_recipients) as second, capture_logs() as logs:
+        mailers = [_mailer(first), _mailer(second), _mailer(free_port()), _mailer(second, user=f"u:{PASSWORD[:6]}@")]
+        before = _count("failed")
+        for mailer in mailers:
+            with pytest.raises(MailUnavailable):
+                await mailer.send(to=PUPIL, subject="s", text="t")
+
+    assert [(line["event"], line["kind"], line["smtp_codes"]) for line in logs] == [
+        ("mail_failed", "SMTPDataError", [451]),
+        ("mail_failed", "SMTPRecipientsRefused", [550]),
+        ("mail_failed", "ConnectionRefusedError", []),
+        ("mail_failed", "SMTPNotSupportedError", []),
+    ]
+    assert not any(word in str(logs) for word in (PUPIL, PASSWORD[:6], "greylisted"))
+    assert _count("failed") == before + 4
+
+
+async def test_the_metrics_count_what_was_sent(received: Received) -> None:
+    before = _count("sent")
+    with _server(received) as port:
+        await _mailer(port).send(to=PUPIL, subject="s", text="t")
+    assert _count("sent") == before + 1
+
+
+def _count(outcome: str) -> float:
+    return REGISTRY.get_sample_value("bwenge_mails_total", {"outcome": outcome}) or 0.0
 
 
 async def test_a_server_that_is_away_is_told_so() -> None:

@@ -14,6 +14,9 @@ from email.utils import formatdate, make_msgid
 from typing import Final, Protocol, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import structlog
+from prometheus_client import Counter
+
 from bwenge.kit.errors import Unavailable
 
 TIMEOUT_SECONDS: Final = 15.0
@@ -26,6 +29,11 @@ _ENCODED_WORD: Final = "=?"
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _UTF_8: Final = Charset("utf-8")
 _UTF_8.body_encoding = QP
+
+
+MAILS: Final = Counter("bwenge_mails_total", "Mails by whether the server took them", ["outcome"])
+
+_log = structlog.get_logger(__name__)
 
 
 class MailUnavailable(Unavailable):
@@ -119,9 +127,12 @@ class SMTPMailer:
             message = self._written(recipient, subject, text)
             await asyncio.to_thread(self._deliver, message, recipient.addr_spec)
         # The library that writes the message raises the last two.
-        except (OSError, smtplib.SMTPException, MessageError, ValueError):
+        except (OSError, smtplib.SMTPException, MessageError, ValueError) as error:
+            MAILS.labels(outcome="failed").inc()
+            _log.warning("mail_failed", kind=type(error).__name__, smtp_codes=_codes(error))
             # Without its cause, whose text may quote the address or what the server says of it.
             raise MailUnavailable from None
+        MAILS.labels(outcome="sent").inc()
 
     def _written(self, recipient: Address, subject: str, text: str) -> MIMEText:
         """In the library's older form of messages: the newer one decodes what it is given for a header."""
@@ -160,6 +171,13 @@ def mail_address(text: str) -> Address:
     # The library's parser raises each of these for something that it cannot read.
     except (MessageError, ValueError, IndexError) as error:
         raise ValueError("this is not an email address") from error
+
+
+def _codes(error: Exception) -> list[int]:
+    """What the server answered, as numbers (RFC 5321, section 4.2); its words may quote the address."""
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return [code for code, _words in error.recipients.values()]
+    return [error.smtp_code] if isinstance(error, smtplib.SMTPResponseException) else []
 
 
 def _mailbox(field_name: str, address: Address) -> str:
