@@ -254,7 +254,7 @@ class JoinLink(Timestamped, Base):
 class AuditRecord(Base):
     """A fact that outlives its subject: ids are kept without foreign keys, but for the organisation's own.
 
-    Without an organisation: what was done to the platform, or by somebody whom no organisation knows.
+    Without an organisation: what was done to the platform, by or to its operators.
     """
 
     __tablename__ = "audit_log"

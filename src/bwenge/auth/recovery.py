@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.auth import group_queries, member_queries, recovery_queries, repository
-from bwenge.auth.audit import attempt
+from bwenge.auth.audit import attempt, note_unknown_account
 from bwenge.auth.back_off import BackOff
 from bwenge.auth.contract import AuditEntry, AuditLog
 from bwenge.auth.errors import InvalidCredentials, InvalidReset
@@ -163,10 +163,11 @@ class Recovery:
         """The same with a code that the member was shown, as it was typed.
 
         Raises:
-            InvalidReset: Also where the account is unknown, after the same work; a wrong code uses up a try.
+            InvalidReset: Also where the account is unknown, after the same work and time; a wrong code uses up a try.
             CommonPassword: The code may be used again.
         """
         require_uncommon(new, field=_FIELD)
+        answer_at = asyncio.get_running_loop().time() + self._back_off.refusal_seconds
         async with self._database.unit_of_work(PLATFORM) as session:
             user = await repository.find_user(session, identifier)
             # Who is unknown or deactivated has no code, and costs the same work.
@@ -174,8 +175,9 @@ class Recovery:
             code_hash = await recovery_queries.take_try(session, user_id, at=self._clock(), most=MOST_TRIES)
         verification = await self._passwords.verify(_typed(code), code_hash)
         if user is None or code_hash is None or not verification.is_right:
-            async with self._database.unit_of_work(PLATFORM) as session:
-                await self._audit.record(session, attempt(user, "password.reset_refused"))
+            await self._note_refusal(user)
+            # The audit log takes its time for an account that there is, and codes for one that has none.
+            await asyncio.sleep(answer_at - asyncio.get_running_loop().time())
             raise InvalidReset
         async with self._database.unit_of_work(PLATFORM) as session:
             await recovery_queries.give_try_back(session, user.id, code_hash)
@@ -187,6 +189,13 @@ class Recovery:
             if present is None or not await recovery_queries.has_code(session, user.id, code_hash, at=now):
                 raise InvalidReset
             await self._reset(session, present, new_hash, by="code")
+
+    async def _note_refusal(self, user: User | None) -> None:
+        if user is None:
+            note_unknown_account("password.reset_refused")
+            return
+        async with self._database.unit_of_work(PLATFORM) as session:
+            await self._audit.record(session, attempt(user, "password.reset_refused"))
 
     async def issue_code(self, principal: Principal, user_id: UUID) -> ResetCode:
         """A code to show to a member: a learner of the caller's own groups, or of administrators, anybody's.
