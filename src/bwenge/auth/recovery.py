@@ -5,7 +5,6 @@ whether it is right or not.
 """
 
 import asyncio
-import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,6 +20,7 @@ from bwenge.auth.back_off import BackOff
 from bwenge.auth.contract import AuditEntry, AuditLog
 from bwenge.auth.errors import InvalidCredentials, InvalidReset
 from bwenge.auth.models import User
+from bwenge.auth.opaque_tokens import hash_token, new_token
 from bwenge.auth.password_policy import require_impersonal, require_uncommon
 from bwenge.auth.passwords import Passwords
 from bwenge.auth.tokens import AccessTokenVerifier, Clock, utc_now
@@ -44,7 +44,6 @@ CODE_LENGTH: Final = 8
 
 FINISH_SECONDS: Final = 5.0
 
-_TOKEN_BYTES: Final = 32
 _MAILS_AT_ONCE: Final = 4
 _FIELD: Final = "new_password"
 _SUBJECT: Final = "Set a new password for Bwenge OS"
@@ -144,7 +143,7 @@ class Recovery:
             InvalidReset, CommonPassword: The link may be used again after the latter.
         """
         require_uncommon(new, field=_FIELD)
-        token_hash = _hash(token)
+        token_hash = hash_token(token)
         async with self._database.unit_of_work(PLATFORM) as session:
             user = await recovery_queries.user_of_link(session, token_hash, at=self._clock())
         if user is None:
@@ -240,7 +239,7 @@ class Recovery:
             await self._mailer.send(to=user.email or "", subject=_SUBJECT, text=text)
         except Exception:
             async with self._database.unit_of_work(PLATFORM) as session:
-                await recovery_queries.delete_link(session, _hash(token))
+                await recovery_queries.delete_link(session, hash_token(token))
             raise
 
     async def _prepare_link(self, identifier: str) -> tuple[User, str] | None:
@@ -261,8 +260,8 @@ class Recovery:
             await self._audit.record(session, attempt(user, "password.reset_requested", is_mailed=is_mailed))
             if not is_mailed:
                 return None
-            token = secrets.token_urlsafe(_TOKEN_BYTES)
-            await recovery_queries.add_link(session, user, _hash(token), expires_at=now + LINK_LIFETIME)
+            token = new_token()
+            await recovery_queries.add_link(session, user, hash_token(token), expires_at=now + LINK_LIFETIME)
         return user, token
 
     async def _reset(self, session: AsyncSession, user: User, new_hash: str, *, by: str) -> None:
@@ -298,8 +297,3 @@ async def _require_may_reset(session: AsyncSession, principal: Principal, user: 
 def _typed(code: str) -> str:
     """As it was issued, whatever the case and the spaces it was copied with."""
     return "".join(code.split()).replace("-", "").upper()
-
-
-def _hash(token: str) -> bytes:
-    """A plain SHA-256 is enough for 256 random bits: there is nothing to guess."""
-    return hashlib.sha256(token.encode()).digest()
