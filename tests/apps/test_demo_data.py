@@ -128,7 +128,9 @@ async def test_a_file_that_was_lost_or_damaged_is_made_again_with_the_same_accou
     assert await counts(database) == [1, 2, 1, 1]
 
 
-@pytest.mark.parametrize("settings", [{"demo": False}, {"env": "production"}, {"env": "staging"}])
+@pytest.mark.parametrize(
+    "settings", [{"demo": False}, {"env": "production", "public_url": "https://a.rw"}, {"env": "staging"}]
+)
 async def test_where_it_is_not_wanted_nothing_is_made(
     demo: Demo, database: SavepointDatabase, settings: dict[str, Any]
 ) -> None:

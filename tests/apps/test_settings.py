@@ -3,13 +3,15 @@
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from pydantic import ValidationError
 
 from bwenge.apps.secrets import Secrets
 from bwenge.apps.settings import Settings
+
+PRODUCTION: Final = {"BWENGE_ENV": "production", "BWENGE_PUBLIC_URL": "https://school.example"}
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +62,8 @@ def test_model_servers_are_asked_in_their_order(monkeypatch: pytest.MonkeyPatch)
     "environment",
     [
         {"BWENGE_SECRET_KEY": "short"},
-        {"BWENGE_ENV": "production", "BWENGE_DEMO": "true"},
+        PRODUCTION | {"BWENGE_DEMO": "true"},
+        PRODUCTION | {"BWENGE_RATE_LIMITS": "false"},
         {"BWENGE_PORT": "0"},
         {"BWENGE_ENV": "prod"},
         {"BWENGE_LLM_PROVIDERS": '[{"model": "without an address"}]'},
@@ -74,8 +77,62 @@ def test_what_is_weak_or_wrong_is_refused(environment: dict[str, str], monkeypat
 
 
 def test_production_makes_no_demo_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BWENGE_ENV", "production")
+    for name, value in PRODUCTION.items():
+        monkeypatch.setenv(name, value)
     assert not Settings().wants_demo
+
+
+@pytest.mark.parametrize("public_url", [None, "http://school.example", "HTTP://school.example"])
+def test_production_is_reached_by_https(public_url: str | None) -> None:
+    with pytest.raises(ValidationError, match="BWENGE_PUBLIC_URL needs the https address"):
+        Settings(env="production", public_url=public_url)
+    assert Settings(env="staging", public_url=public_url).public_url == (public_url and public_url.lower())
+
+
+def test_the_scheme_of_the_public_address_may_be_written_in_capitals() -> None:
+    assert Settings(env="production", public_url="HTTPS://School.example/").url == "https://School.example"
+
+
+@pytest.mark.parametrize(
+    "public_url", ["school.example", "ftp://a.rw", "https://", "https://a.rw:x", "https://a.rw?b=c", "https://u:p@a.rw"]
+)
+def test_a_public_address_that_nobody_can_open_is_refused(public_url: str) -> None:
+    with pytest.raises(ValidationError, match=r"needs the form https://school\.example"):
+        Settings(public_url=public_url)
+
+
+@pytest.mark.parametrize("proxy", ["proxy.school.example", "10.0.0.7/24", "10.0.0", "10.0.0.0/33", "10.0.0.1:80"])
+def test_a_proxy_that_is_no_address_is_refused(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BWENGE_TRUSTED_PROXIES", f"127.0.0.1, {proxy}")
+    with pytest.raises(ValidationError, match="an IP address or a network"):
+        Settings()
+
+
+@pytest.mark.parametrize("proxy", ["*", "0.0.0.0/0", "::/0"])
+def test_production_does_not_believe_everybody_who_says_to_be_a_proxy(proxy: str) -> None:
+    with pytest.raises(ValidationError, match="BWENGE_TRUSTED_PROXIES believes everybody"):
+        Settings(env="production", public_url="https://a.rw", trusted_proxies=[proxy])
+    assert Settings(trusted_proxies=[proxy]).trusted_proxies == [proxy]
+
+
+def test_addresses_and_networks_of_proxies_are_taken() -> None:
+    proxies = ["127.0.0.1", "::1", "10.0.0.0/24", "fd00::/8"]
+    assert Settings(env="production", public_url="https://a.rw", trusted_proxies=proxies).trusted_proxies == proxies
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://a.rw/", "https://a.rw/app", "a.rw", "null", "https://a.rw:443", "http://a.rw:80", "https://*.a.rw"],
+)
+def test_an_origin_that_no_browser_would_send_is_refused(origin: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BWENGE_CORS_ORIGINS", f"https://b.rw,{origin}")
+    with pytest.raises(ValidationError, match=r"each needs the form https://school\.example or"):
+        Settings()
+
+
+def test_origins_are_taken_as_browsers_write_them() -> None:
+    origins = ["https://School.example", "http://localhost:5173", "https://a.rw:8443", "http://[::1]:8443", "*"]
+    assert Settings(cors_origins=origins).cors_origins == [origin.lower() for origin in origins]
 
 
 def test_the_secret_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:

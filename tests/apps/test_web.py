@@ -28,6 +28,7 @@ def opened(application: Application, tmp_path: Path) -> Opened:
 
     @asynccontextmanager
     async def open_client(**settings: Any) -> AsyncIterator[httpx2.AsyncClient]:
+        settings = {"public_url": "https://bwenge.test"} | settings
         app = create_app(Settings(_env_file=None, data_dir=tmp_path, **settings), application.platform)
         transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
         async with httpx2.AsyncClient(transport=transport, base_url="http://bwenge.test") as client:
@@ -71,10 +72,19 @@ async def test_a_page_of_an_allowed_origin_may_send_what_the_api_understands(ope
         assert (await preflight(client, "https://school.example", header)).status_code == 200
 
 
-async def test_credentials_are_never_sent_along_across_origins(opened: Opened) -> None:
-    async with opened(cors_origins=["https://school.example"]) as client:
-        answer = await preflight(client, "https://school.example")
-    assert "access-control-allow-credentials" not in answer.headers
+@pytest.mark.parametrize(
+    ("origins", "allowed"),
+    [(["https://school.example"], "true"), (["*"], None), (["https://school.example", "*"], None)],
+)
+async def test_a_session_s_cookie_is_sent_along_from_named_origins_alone(
+    opened: Opened, origins: list[str], allowed: str | None
+) -> None:
+    async with opened(cors_origins=origins) as client:
+        answers = [
+            await preflight(client, "https://school.example"),
+            await client.get("/health", headers={"Origin": "https://school.example", "Cookie": "bwenge_refresh=x"}),
+        ]
+    assert [answer.headers.get("access-control-allow-credentials") for answer in answers] == [allowed] * 2
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,17 @@ async def test_a_browser_logs_out_by_its_access_token_where_the_cookie_is_the_se
     assert code_of(await _call(client, "/auth/refresh", login["refresh_token"])) == (401, "unauthenticated")
 
 
+async def test_a_browser_that_lost_its_cookie_logs_out_by_its_access_token(
+    client: AsyncClient, login: dict[str, Any]
+) -> None:
+    answer = await _call(client, "/auth/logout", None, BROWSER | bearer(login["access_token"]))
+
+    assert answer.status_code == 204
+    assert _cookie(answer).value == ""
+    ended = await client.post("/auth/refresh", json={"refresh_token": login["refresh_token"]})
+    assert code_of(ended) == (401, "unauthenticated")
+
+
 async def test_without_https_the_cookie_is_one_that_browsers_keep(
     database: SavepointDatabase, signing_key_pem: str, quick_hash: PasswordHash
 ) -> None:

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bwenge.auth.identifiers import normalize_email, normalize_name, normalize_username
+from bwenge.kit.mail import mail_address
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,8 @@ def test_email_addresses_have_one_form(given_form: str, normal: str) -> None:
         '"a b"@example.org',
         "a@[127.0.0.1]",
         "é@example.org",
+        "=?a?q?b?=@example.org",
+        "a.=?utf-8?q?b?=@example.org",
         "İ@example.org",
         f"{'x' * 65}@example.org",
         f"a@{'x' * 64}.org",
@@ -110,6 +113,15 @@ def test_a_normal_email_address_is_its_own_form(email: str) -> None:
     except ValueError:
         return
     assert normalize_email(normal) == normal
+
+
+@given(st.from_regex(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]{1,12}@[a-z0-9]{1,6}\.rw", fullmatch=True))
+def test_mail_can_be_addressed_to_every_normal_email_address(email: str) -> None:
+    try:
+        normal = normalize_email(email)
+    except ValueError:
+        return
+    assert mail_address(normal).addr_spec == normal
 
 
 @given(st.text())

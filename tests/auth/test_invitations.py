@@ -191,7 +191,7 @@ async def test_where_no_mail_is_configured_the_answer_alone_has_the_link(school:
     assert outbox.mails == []
 
 
-@pytest.mark.parametrize("failure", [ConnectionRefusedError(), Unavailable()])
+@pytest.mark.parametrize("failure", [ConnectionRefusedError(), Unavailable(), ValueError()])
 async def test_an_invitation_stands_when_its_mail_does_not_leave(
     school: School, outbox: Outbox, failure: Exception
 ) -> None:

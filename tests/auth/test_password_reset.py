@@ -104,6 +104,23 @@ async def test_a_link_sets_the_password_once_and_ends_every_session(
     assert code_of(await _reset(client, token)) == (401, "invalid_reset")
 
 
+async def test_an_operator_sets_a_forgotten_password_by_a_mailed_link(
+    client: AsyncClient, feature: AuthFeature, mailbox: Outbox, database: SavepointDatabase
+) -> None:
+    email = "ineza@bwenge.example"
+    await feature.operators.create(email, name="Ineza", password=PASSWORD)
+    await _forget(client, feature, email=email)
+    [mail] = mailbox.mails
+    found = LINK.search(mail.text)
+    assert found is not None
+
+    assert (await _reset(client, found[1])).status_code == 204
+    for password, status in ((PASSWORD, 401), (NEW, 200)):
+        answer = await client.post("/auth/login", json={"email": email, "password": password})
+        assert answer.status_code == status
+    assert [entry.org_id for entry in await audited(database, action="password.reset")] == [None]
+
+
 @pytest.mark.usefixtures("login")
 async def test_a_used_link_takes_the_others_along(client: AsyncClient, feature: AuthFeature, mailbox: Outbox) -> None:
     first, second = [await _token(client, feature, mailbox) for _ in range(2)]

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 from httpx2 import AsyncClient
+from prometheus_client import REGISTRY
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from bwenge.kit.db import PLATFORM, Database
 from tests.auth.conftest import TurnedClock
@@ -34,11 +36,25 @@ async def test_a_refused_login_is_noted_in_the_accounts_organisation(
 
 
 @pytest.mark.usefixtures("login")
-async def test_an_unknown_account_is_noted_without_its_name(client: AsyncClient, database: SavepointDatabase) -> None:
-    await _log_in(client, "nobody@gs-kimironko.rw", "not the password")
+async def test_an_invented_account_is_counted_and_logged_without_its_name_and_adds_no_entry(
+    client: AsyncClient, database: SavepointDatabase
+) -> None:
+    """Else who invents names would fill the audit log, which nothing is taken from."""
+    before = len(await audited(database)), _unknown("login.refused"), _unknown("password.reset_refused")
+    code = {"username": "nobody.at.all", "code": "AAAAAAAA", "new_password": "inyoni zo mu gishanga"}
+    with capture_logs() as records:
+        await _log_in(client, "nobody@gs-kimironko.rw", "not the password")
+        await client.post("/auth/password/reset", json=code)
 
-    [noted] = await audited(database, action="login.refused")
-    assert (noted.org_id, noted.target_id, noted.detail) == (None, None, {})
+    counted = _unknown("login.refused"), _unknown("password.reset_refused")
+    assert (len(await audited(database)), *counted) == (before[0], before[1] + 1, before[2] + 1)
+    noted = [record for record in records if record["event"] == "unknown_account"]
+    assert [record["action"] for record in noted] == ["login.refused", "password.reset_refused"]
+    assert "nobody" not in str(records)
+
+
+def _unknown(action: str) -> float:
+    return REGISTRY.get_sample_value("bwenge_unknown_account_attempts_total", {"action": action}) or 0.0
 
 
 async def test_a_login_is_noted_as_its_members_act(

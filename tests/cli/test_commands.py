@@ -68,7 +68,8 @@ async def test_production_refuses_demo_accounts(bwenge: Command, demo: str) -> N
 
 
 async def test_production_refuses_demo_accounts_on_the_command_line_too(bwenge: Command) -> None:
-    assert (await bwenge("up", "--demo", BWENGE_ENV="production")).code == 2
+    ended = await bwenge("up", "--demo", BWENGE_ENV="production", BWENGE_PUBLIC_URL="https://a.rw")
+    assert (ended.code, "BWENGE_DEMO" in ended.complaint) == (2, True)
 
 
 @pytest.mark.parametrize("command", ["up", "migrate"])

@@ -56,6 +56,8 @@ def active_operators_of(server: Server) -> list[str]:
 async def test_an_operator_is_made_while_the_platform_is_stopped_and_beside_a_running_one(
     bwenge: Command, data_dir: Path, typed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for _ in running(data_dir):
+        pass
     typed += [PASSWORD, PASSWORD]
     stopped = await bwenge("create-operator", "Ineza@bwenge.example", "--data-dir", str(data_dir))
     assert (stopped.code, typed) == (0, [])
@@ -83,11 +85,24 @@ async def test_an_operator_is_made_while_the_platform_is_stopped_and_beside_a_ru
 
 async def test_a_directory_in_use_without_a_server_is_told(bwenge: Command, tmp_path: Path, typed: list[str]) -> None:
     typed += [PASSWORD, PASSWORD]
+    (tmp_path / "data" / "postgres").mkdir(parents=True)
     with DataDirectoryLock(tmp_path / "data"):
         ended = await bwenge("create-operator", "ineza@bwenge.example")
 
     assert ended.code == 1
     assert ended.complaint.startswith("bwenge: The data directory data is in use by process ")
+
+
+@pytest.mark.parametrize("command", ["create-operator", "deactivate-operator"])
+async def test_a_mistaken_directory_is_told_before_the_password_is_asked_for_and_nothing_is_made_of_it(
+    bwenge: Command, tmp_path: Path, command: str
+) -> None:
+    ended = await bwenge(command, "ineza@bwenge.example", "--data-dir", "mistaken", BWENGE_SECRET_KEY="s" * 40)
+
+    assert ended.code == 1
+    assert ended.complaint.startswith("bwenge: There is no database in mistaken that this command may use.")
+    assert "--data-dir" in ended.complaint
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_an_external_database_that_was_not_prepared_is_told_with_what_to_do(

@@ -1,17 +1,14 @@
 """What an administrator does at a terminal, on the database of a platform that runs or of one that is stopped."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import date, datetime
 from uuid import UUID
 
 from sqlalchemy.engine import URL
 
-from bwenge.apps.resources import join_server
+from bwenge.apps.resources import join_server, open_database
 from bwenge.apps.secrets import Secrets
 from bwenge.auth.audit import AuditTrail
 from bwenge.auth.tenants import TenantDirectory
-from bwenge.kit.db import Database, DatabaseURLs
 from bwenge.payments import wiring as payments_wiring
 from bwenge.payments.contract import PlanName
 from bwenge.payments.service import Grant
@@ -28,20 +25,7 @@ async def grant_plan(
         NotFound: There is no such organisation.
         GrantEndRefused, DatabaseUnavailable
     """
-    async with _opened(server, secrets) as database:
+    async with open_database(server, secrets, pool_size=1) as database:
         payments = payments_wiring.build(database, tenants=TenantDirectory(), audit=AuditTrail())
         present = await payments.subscriptions.grant(org_id, Grant(plan_name, until, reason), by=None)
     return present.standing.current_period.end
-
-
-@asynccontextmanager
-async def _opened(server: URL, secrets: Secrets) -> AsyncIterator[Database]:
-    passwords = secrets.role_passwords
-    urls = DatabaseURLs.for_roles(
-        server, app_password=passwords.app, platform_password=passwords.platform, steward_password=passwords.steward
-    )
-    database = Database(urls, pool_size=1)
-    try:
-        yield database
-    finally:
-        await database.dispose()

@@ -5,12 +5,12 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy.exc import ProgrammingError
 
-from bwenge.apps.resources import join_server
+from bwenge.apps.resources import join_server, open_database
 from bwenge.apps.secrets import Secrets
 from bwenge.apps.settings import Settings
 from bwenge.auth import wiring as auth_wiring
 from bwenge.auth.operators import Operators
-from bwenge.kit.db import Database, DatabaseUnavailable, DatabaseURLs
+from bwenge.kit.db import DatabaseUnavailable
 
 
 class DatabaseNotPrepared(RuntimeError):
@@ -50,14 +50,8 @@ async def deactivate_operator(settings: Settings, secrets: Secrets, *, email: st
 @asynccontextmanager
 async def _operators(settings: Settings, secrets: Secrets) -> AsyncIterator[Operators]:
     with join_server(settings, secrets) as url:
-        passwords = secrets.role_passwords
-        urls = DatabaseURLs.for_roles(
-            url, app_password=passwords.app, platform_password=passwords.platform, steward_password=passwords.steward
-        )
-        database = Database(urls, pool_size=1)
-        try:
-            yield auth_wiring.build(database, signing_key_pem=secrets.signing_key_pem()).operators
-        except (DatabaseUnavailable, ProgrammingError) as error:
-            raise DatabaseNotPrepared from error
-        finally:
-            await database.dispose()
+        async with open_database(url, secrets, pool_size=1) as database:
+            try:
+                yield auth_wiring.build(database, signing_key_pem=secrets.signing_key_pem()).operators
+            except (DatabaseUnavailable, ProgrammingError) as error:
+                raise DatabaseNotPrepared from error

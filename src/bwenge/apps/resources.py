@@ -13,7 +13,7 @@ from bwenge.apps.secrets import Secrets
 from bwenge.apps.settings import ModelServer, Settings
 from bwenge.kit.blobs.store import BlobStore
 from bwenge.kit.data_directory import DataDirectoryInUse, DataDirectoryLock
-from bwenge.kit.db import Database, DatabaseURLs
+from bwenge.kit.db import POOL_SIZE, Database, DatabaseURLs
 from bwenge.kit.embedded_postgres import EmbeddedPostgres, running_server
 from bwenge.kit.mail import Mailer, MailServer, NoMailer, SMTPMailer
 from bwenge.migrations.runner import migrate
@@ -122,21 +122,26 @@ class Resources:
 
 
 @asynccontextmanager
+async def open_database(server: URL, secrets: Secrets, *, pool_size: int = POOL_SIZE) -> AsyncIterator[Database]:
+    """The pools of the serving roles, whose passwords are derived; their connections are closed at the end."""
+    passwords = secrets.role_passwords
+    urls = DatabaseURLs.for_roles(
+        server, app_password=passwords.app, platform_password=passwords.platform, steward_password=passwords.steward
+    )
+    database = Database(urls, pool_size=pool_size)
+    try:
+        yield database
+    finally:
+        await database.dispose()
+
+
+@asynccontextmanager
 async def open_resources(
     settings: Settings, secrets: Secrets, *, server: Server, embedder: Embedder
 ) -> AsyncIterator[Resources]:
     async with AsyncExitStack() as stack:
-        passwords = secrets.role_passwords
-        urls = DatabaseURLs.for_roles(
-            server.url,
-            app_password=passwords.app,
-            platform_password=passwords.platform,
-            steward_password=passwords.steward,
-        )
-        database = Database(urls)
-        stack.push_async_callback(database.dispose)
         yield Resources(
-            database=database,
+            database=await stack.enter_async_context(open_database(server.url, secrets)),
             blobs=BlobStore.on_disk(settings.data_dir / "blobs"),
             embedder=embedder,
             model=_language_model(settings, stack),

@@ -47,6 +47,11 @@ class Secrets:
             raise DamagedSecret(path)
         return cls(master)
 
+    @staticmethod
+    def exist_for(settings: Settings) -> bool:
+        """Whether `load` would make none."""
+        return settings.secret_key is not None or (settings.data_dir / _FILE).is_file()
+
     @property
     def role_passwords(self) -> RolePasswords:
         return RolePasswords(

@@ -16,6 +16,7 @@ from pydantic_settings import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from bwenge.apps.addresses import ANY, is_everybody, normalize_address, normalize_origin, require_proxy
 from bwenge.kit.mail import MailServer, mail_address
 
 MIN_SECRET_CHARACTERS: Final = 32
@@ -148,6 +149,23 @@ class Settings(BaseSettings):
             MailServer.from_url(value.get_secret_value())
         return value
 
+    @field_validator("public_url")
+    @classmethod
+    def _refuse_other_addresses(cls, value: str | None) -> str | None:
+        return None if value is None else normalize_address(value)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _refuse_what_is_no_origin(cls, value: list[str]) -> list[str]:
+        return [normalize_origin(origin) for origin in value]
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _refuse_what_is_no_proxy(cls, value: list[str]) -> list[str]:
+        for proxy in value:
+            require_proxy(proxy)
+        return value
+
     @field_validator("mail_from")
     @classmethod
     def _refuse_malformed_senders(cls, value: str | None) -> str | None:
@@ -163,11 +181,19 @@ class Settings(BaseSettings):
     def _refuse_weak_production(self) -> "Settings":
         if self.secret_key is not None and len(self.secret_key.get_secret_value()) < MIN_SECRET_CHARACTERS:
             raise ValueError(f"BWENGE_SECRET_KEY needs at least {MIN_SECRET_CHARACTERS} characters")
-        if self.env == "production" and self.demo:
-            raise ValueError("BWENGE_DEMO makes accounts with printed passwords; production refuses it")
-        if self.env == "production" and not self.rate_limits:
-            raise ValueError("BWENGE_RATE_LIMITS is off; production refuses it")
+        if self.env == "production":
+            self._refuse_open_production()
         return self
+
+    def _refuse_open_production(self) -> None:
+        if self.demo:
+            raise ValueError("BWENGE_DEMO makes accounts with printed passwords; production refuses it")
+        if not self.rate_limits:
+            raise ValueError("BWENGE_RATE_LIMITS is off; production refuses it")
+        if self.public_url is None or not self.public_url.startswith("https:"):
+            raise ValueError("BWENGE_PUBLIC_URL needs the https address that people use; production requires it")
+        if any(map(is_everybody, self.trusted_proxies)):
+            raise ValueError("BWENGE_TRUSTED_PROXIES believes everybody; production refuses it")
 
     @property
     def wants_demo(self) -> bool:
@@ -186,7 +212,7 @@ class Settings(BaseSettings):
         """Addresses beside `url` whose pages may use a session's cookie."""
         # A developer's browser knows this machine by either name.
         local = [f"http://localhost:{self.port}"] if self.public_url is None else []
-        return [*local, *(origin for origin in self.cors_origins if origin != "*")]
+        return [*local, *(origin for origin in self.cors_origins if origin != ANY)]
 
     def model_servers(self) -> list[ModelServer]:
         """The primary server first, then the fallbacks in their order; none means extractive answers."""

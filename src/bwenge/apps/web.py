@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 
 from bwenge import __version__
 from bwenge.apps import front_page
+from bwenge.apps.addresses import ANY
 from bwenge.apps.composition import Platform
 from bwenge.apps.settings import Settings
 from bwenge.kit.http import job_routes, system
@@ -87,6 +88,8 @@ def _install_middleware(app: FastAPI, settings: Settings) -> None:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
+            # The cookie of a browser's session; where every origin may call, none sends it along.
+            allow_credentials=ANY not in settings.cors_origins,
             allow_methods=["*"],
             allow_headers=ALLOWED_HEADERS,
             expose_headers=[

@@ -1,6 +1,5 @@
 """API keys: each acts for the member who made it, in a role of at most theirs, until it is deleted or expires."""
 
-import hashlib
 import secrets
 import string
 from collections.abc import Collection, Sequence
@@ -14,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from bwenge.auth import api_key_queries
 from bwenge.auth.contract import AuditEntry, AuditLog, PersonaDirectory
 from bwenge.auth.models import ApiKey, User
+from bwenge.auth.opaque_tokens import hash_token, new_token
 from bwenge.auth.tokens import Clock, utc_now
 from bwenge.kit.db import PLATFORM, Database
 from bwenge.kit.errors import Forbidden, Invalid, NotFound, Unauthenticated
@@ -26,7 +26,6 @@ USE_NOTED_EVERY: Final = timedelta(minutes=1)
 _BEGINNING: Final = "bwk_"
 _PREFIX_CHARACTERS: Final = 8
 _PREFIX_ALPHABET: Final = string.ascii_letters + string.digits
-_SECRET_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ class ApiKeys:
         if request.persona_ids is not None:
             await self._require_personas(session, request.persona_ids)
         prefix = _BEGINNING + "".join(secrets.choice(_PREFIX_ALPHABET) for _ in range(_PREFIX_CHARACTERS))
-        key = f"{prefix}_{secrets.token_urlsafe(_SECRET_BYTES)}"
+        key = f"{prefix}_{new_token()}"
         record = ApiKey(
             id=new_id(),
             org_id=maker.org_id,
@@ -87,7 +86,7 @@ class ApiKeys:
             name=request.name,
             role=request.role.value,
             prefix=prefix,
-            key_hash=_hash(key),
+            key_hash=hash_token(key),
             persona_ids=None if request.persona_ids is None else list(dict.fromkeys(request.persona_ids)),
             expires_at=request.expires_at,
         )
@@ -110,7 +109,7 @@ class ApiKeys:
         """Who the key speaks for. Its use is noted in the same short unit of work, before the caller's own begins."""
         now = self._clock()
         async with self._database.unit_of_work(PLATFORM) as session:
-            found = await api_key_queries.find_live(session, _hash(key), at=now)
+            found = await api_key_queries.find_live(session, hash_token(key), at=now)
             if found is None:
                 raise Unauthenticated
             record, maker = found
@@ -151,8 +150,3 @@ def _entry(principal: Principal, action: str, record: ApiKey) -> AuditEntry:
     return AuditEntry.by(
         principal, action, target=("api_key", record.id), name=record.name, prefix=record.prefix, role=record.role
     )
-
-
-def _hash(key: str) -> bytes:
-    """A plain SHA-256 is enough for 256 random bits: there is nothing to guess."""
-    return hashlib.sha256(key.encode()).digest()

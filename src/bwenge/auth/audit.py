@@ -1,9 +1,11 @@
 """The audit log: who did what, to whom, from where. It is only ever added to."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
+import structlog
+from prometheus_client import Counter
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -13,12 +15,22 @@ from bwenge.kit.ids import new_id
 from bwenge.kit.pagination import PageRequest
 from bwenge.kit.telemetry import current_client_address
 
+UNKNOWN_ACCOUNTS: Final = Counter(
+    "bwenge_unknown_account_attempts_total", "Attempts at accounts that there are not", ["action"]
+)
 
-def attempt(user: User | None, action: str, **detail: Any) -> AuditEntry:
-    """What somebody tried who has not shown who they are; in the platform's own log where the account is unknown."""
-    if user is None:
-        return AuditEntry(None, None, action, detail=detail)
+_log = structlog.get_logger(__name__)
+
+
+def attempt(user: User, action: str, **detail: Any) -> AuditEntry:
+    """What somebody tried who has not shown who they are."""
     return AuditEntry(user.org_id, None, action, target_type="user", target_id=str(user.id), detail=detail)
+
+
+def note_unknown_account(action: str) -> None:
+    """The same of an account that there is not: whoever invents names adds no rows that are kept for ever."""
+    UNKNOWN_ACCOUNTS.labels(action=action).inc()
+    _log.info("unknown_account", action=action, address=current_client_address())
 
 
 class AuditTrail:

@@ -32,10 +32,13 @@ def fold_identifier(identifier: str) -> str:
 
 
 def normalize_email(email: str) -> str:
-    """Lower-cased, because the providers of our members' mailboxes do not tell letters' cases apart."""
+    """Lower-cased, because the providers of our members' mailboxes do not tell letters' cases apart.
+
+    An atom that begins an encoded word (RFC 2047) is refused: mail cannot be sent there.
+    """
     normal = email.strip().lower()
     match = _EMAIL.fullmatch(normal) if len(normal) <= MAX_EMAIL_LENGTH else None
-    if match is None or len(match["local"]) > 64:
+    if match is None or len(match["local"]) > 64 or "=?" in normal:
         raise ValueError("this is not an email address")
     return normal
 

@@ -142,7 +142,7 @@ class Invitations:
                 text=f"{greeting},\n\n{organization} invites you to Bwenge. Open your account within seven days:\n\n"
                 f"{url}\n\nIf you did not expect this, you need not do anything.\n",
             )
-        except (OSError, Unavailable) as error:
+        except (OSError, Unavailable, ValueError) as error:
             _log.warning("invitation_not_mailed", invite_id=str(invitation.id), reason=type(error).__name__)
             return False
         return True

@@ -143,7 +143,7 @@ class PasswordResetLink(Base):
     )
 
     token_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
-    org_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id", ondelete="CASCADE"))
+    org_id: Mapped[UUID | None] = mapped_column(ForeignKey("organizations.id", ondelete="CASCADE"))
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     expires_at: Mapped[datetime]
@@ -254,7 +254,7 @@ class JoinLink(Timestamped, Base):
 class AuditRecord(Base):
     """A fact that outlives its subject: ids are kept without foreign keys, but for the organisation's own.
 
-    Without an organisation: what was done to the platform, or by somebody whom no organisation knows.
+    Without an organisation: what was done to the platform, by or to its operators.
     """
 
     __tablename__ = "audit_log"

@@ -5,7 +5,6 @@ whether it is right or not.
 """
 
 import asyncio
-import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,11 +15,12 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.auth import group_queries, member_queries, recovery_queries, repository
-from bwenge.auth.audit import attempt
+from bwenge.auth.audit import attempt, note_unknown_account
 from bwenge.auth.back_off import BackOff
 from bwenge.auth.contract import AuditEntry, AuditLog
 from bwenge.auth.errors import InvalidCredentials, InvalidReset
 from bwenge.auth.models import User
+from bwenge.auth.opaque_tokens import hash_token, new_token
 from bwenge.auth.password_policy import require_impersonal, require_uncommon
 from bwenge.auth.passwords import Passwords
 from bwenge.auth.tokens import Clock, utc_now
@@ -44,7 +44,6 @@ CODE_LENGTH: Final = 8
 
 FINISH_SECONDS: Final = 5.0
 
-_TOKEN_BYTES: Final = 32
 _MAILS_AT_ONCE: Final = 4
 _FIELD: Final = "new_password"
 _SUBJECT: Final = "Set a new password for Bwenge OS"
@@ -141,7 +140,7 @@ class Recovery:
             InvalidReset, CommonPassword: The link may be used again after the latter.
         """
         require_uncommon(new, field=_FIELD)
-        token_hash = _hash(token)
+        token_hash = hash_token(token)
         async with self._database.unit_of_work(PLATFORM) as session:
             user = await recovery_queries.user_of_link(session, token_hash, at=self._clock())
         if user is None:
@@ -160,10 +159,11 @@ class Recovery:
         """The same with a code that the member was shown, as it was typed.
 
         Raises:
-            InvalidReset: Also where the account is unknown, after the same work; a wrong code uses up a try.
+            InvalidReset: Also where the account is unknown, after the same work and time; a wrong code uses up a try.
             CommonPassword: The code may be used again.
         """
         require_uncommon(new, field=_FIELD)
+        answer_at = asyncio.get_running_loop().time() + self._back_off.refusal_seconds
         async with self._database.unit_of_work(PLATFORM) as session:
             user = await repository.find_user(session, identifier)
             # Who is unknown or deactivated has no code, and costs the same work.
@@ -171,8 +171,9 @@ class Recovery:
             code_hash = await recovery_queries.take_try(session, user_id, at=self._clock(), most=MOST_TRIES)
         verification = await self._passwords.verify(_typed(code), code_hash)
         if user is None or code_hash is None or not verification.is_right:
-            async with self._database.unit_of_work(PLATFORM) as session:
-                await self._audit.record(session, attempt(user, "password.reset_refused"))
+            await self._note_refusal(user)
+            # The audit log takes its time for an account that there is, and codes for one that has none.
+            await asyncio.sleep(answer_at - asyncio.get_running_loop().time())
             raise InvalidReset
         async with self._database.unit_of_work(PLATFORM) as session:
             await recovery_queries.give_try_back(session, user.id, code_hash)
@@ -184,6 +185,13 @@ class Recovery:
             if present is None or not await recovery_queries.has_code(session, user.id, code_hash, at=now):
                 raise InvalidReset
             await self._reset(session, present, new_hash, by="code")
+
+    async def _note_refusal(self, user: User | None) -> None:
+        if user is None:
+            note_unknown_account("password.reset_refused")
+            return
+        async with self._database.unit_of_work(PLATFORM) as session:
+            await self._audit.record(session, attempt(user, "password.reset_refused"))
 
     async def issue_code(self, principal: Principal, user_id: UUID) -> ResetCode:
         """A code to show to a member: a learner of the caller's own groups, or of administrators, anybody's.
@@ -228,7 +236,7 @@ class Recovery:
             await self._mailer.send(to=user.email or "", subject=_SUBJECT, text=text)
         except Exception:
             async with self._database.unit_of_work(PLATFORM) as session:
-                await recovery_queries.delete_link(session, _hash(token))
+                await recovery_queries.delete_link(session, hash_token(token))
             raise
 
     async def _prepare_link(self, identifier: str) -> tuple[User, str] | None:
@@ -249,8 +257,8 @@ class Recovery:
             await self._audit.record(session, attempt(user, "password.reset_requested", is_mailed=is_mailed))
             if not is_mailed:
                 return None
-            token = secrets.token_urlsafe(_TOKEN_BYTES)
-            await recovery_queries.add_link(session, user, _hash(token), expires_at=now + LINK_LIFETIME)
+            token = new_token()
+            await recovery_queries.add_link(session, user, hash_token(token), expires_at=now + LINK_LIFETIME)
         return user, token
 
     async def _reset(self, session: AsyncSession, user: User, new_hash: str, *, by: str) -> None:
@@ -286,8 +294,3 @@ async def _require_may_reset(session: AsyncSession, principal: Principal, user: 
 def _typed(code: str) -> str:
     """As it was issued, whatever the case and the spaces it was copied with."""
     return "".join(code.split()).replace("-", "").upper()
-
-
-def _hash(token: str) -> bytes:
-    """A plain SHA-256 is enough for 256 random bits: there is nothing to guess."""
-    return hashlib.sha256(token.encode()).digest()

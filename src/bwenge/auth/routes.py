@@ -3,7 +3,6 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from bwenge.auth.errors import MissingRefreshToken
 from bwenge.auth.joining import Joining
 from bwenge.auth.opaque_tokens import hash_token
 from bwenge.auth.schemas import (
@@ -113,9 +112,7 @@ async def refresh(
 
     The given token works for a few seconds more, in case this answer gets lost; used later still, it ends the session.
     """
-    token = answer.presented_token(None if body is None else body.refresh_token)
-    if token is None:
-        raise MissingRefreshToken
+    token = answer.required_token(None if body is None else body.refresh_token)
     user_id = await service.holder(token)
     if user_id is not None:
         await limiter.hit("auth.refresh", "20/minute", f"user:{user_id}")

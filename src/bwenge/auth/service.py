@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.auth import repository
 from bwenge.auth.api_keys import ApiKeys
-from bwenge.auth.audit import attempt
+from bwenge.auth.audit import attempt, note_unknown_account
 from bwenge.auth.back_off import BackOff
 from bwenge.auth.contract import AuditEntry, AuditLog
 from bwenge.auth.errors import InvalidCredentials, InvalidRefreshToken, TokenReused
@@ -174,7 +174,10 @@ class AuthService:
         return started
 
     async def _note_refusal(self, user: User | None) -> None:
-        _log.info("login_refused", user_id=None if user is None else str(user.id))
+        if user is None:
+            note_unknown_account("login.refused")
+            return
+        _log.info("login_refused", user_id=str(user.id))
         async with self._database.unit_of_work(PLATFORM) as session:
             await self._audit.record(session, attempt(user, "login.refused"))
 

@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Header, Request, Response
 
-from bwenge.auth.errors import InvalidRefreshToken
+from bwenge.auth.errors import InvalidRefreshToken, MissingRefreshToken
 from bwenge.auth.refresh_cookie import RefreshCookie
 from bwenge.auth.schemas import LoginResponse
 from bwenge.auth.service import Login
@@ -34,18 +34,28 @@ class SessionAnswer:
             cookie.require_own_page(origin)
 
     def presented_token(self, given: str | None) -> str | None:
-        """The body's token, else of a browser the cookie's.
+        """The body's token, else of a browser the cookie's; None where there is neither.
 
         Raises:
-            InvalidRefreshToken: The browser has no cookie.
             Forbidden: A page of another origin, or of an origin that is not told, would use the cookie.
         """
         if given is not None or not self._is_browser:
             return given
-        self._cookie.require_own_page(self._request.headers.get("origin"))
-        token = self._request.cookies.get(self._cookie.name)
-        if not token:
-            raise InvalidRefreshToken
+        token = self._request.cookies.get(self._cookie.name) or None
+        if token is not None:
+            self._cookie.require_own_page(self._request.headers.get("origin"))
+        return token
+
+    def required_token(self, given: str | None) -> str:
+        """The same where nothing else stands for it.
+
+        Raises:
+            InvalidRefreshToken: The browser has no cookie.
+            MissingRefreshToken: It is no browser, and gave none.
+        """
+        token = self.presented_token(given)
+        if token is None:
+            raise InvalidRefreshToken if self._is_browser else MissingRefreshToken
         return token
 
     def with_tokens(self, login: Login) -> LoginResponse:

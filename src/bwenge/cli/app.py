@@ -116,11 +116,13 @@ def create_operator(
     """Make an account of the platform's staff, whether the platform runs or not."""
     from bwenge.cli.operators import make_operator  # noqa: PLC0415  # as above
 
-    if password_stdin:
-        password = sys.stdin.readline().rstrip("\r\n")
-    else:
-        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    make_operator(_settings(data_dir=data_dir), email=email, name=name or email.partition("@")[0], password=password)
+    def ask_password() -> str:
+        if password_stdin:
+            return sys.stdin.readline().rstrip("\r\n")
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+
+    name = name or email.partition("@")[0]
+    make_operator(_settings(data_dir=data_dir), email=email, name=name, ask_password=ask_password)
     output.print(f"{email} is an operator now.", markup=False)
 
 

@@ -7,16 +7,13 @@ from uuid import UUID
 
 from bwenge.apps.administration import PlanName, grant_plan, join_server
 from bwenge.apps.settings import Settings
+from bwenge.cli.directories import require_database
 from bwenge.cli.failures import CommandFailed
 from bwenge.cli.serving import NO_ANSWER, load_secrets, told_plainly
 from bwenge.kit.db import DatabaseUnavailable
 from bwenge.kit.errors import Invalid, NotFound
 from bwenge.kit.telemetry import configure_logging
 
-_NO_DATABASE: Final = (
-    "There is no database in {} that this command may use. Name the platform's directory with --data-dir, and be the "
-    "user who starts the platform."
-)
 _NOT_REACHED: Final = (
     "The data directory {} is in use, and the database of whoever uses it does not answer this command. Try again when "
     "the platform is ready, as the user who started it, or stop it first."
@@ -29,7 +26,7 @@ def grant(settings: Settings, *, org_id: UUID, plan_name: PlanName, until: date,
     Raises:
         CommandFailed: there is no such organisation, the date is refused, or no database answers.
     """
-    _require_database(settings)
+    require_database(settings)
     secrets = load_secrets(settings)
     # What is done stands in the audit log; the log file, which turns over, is the running platform's.
     configure_logging(level="ERROR")
@@ -44,13 +41,3 @@ def grant(settings: Settings, *, org_id: UUID, plan_name: PlanName, until: date,
         except DatabaseUnavailable as error:
             reason = _NOT_REACHED.format(settings.data_dir) if settings.database_url is None else NO_ANSWER
             raise CommandFailed(reason) from error
-
-
-def _require_database(settings: Settings) -> None:
-    """A mistaken directory is told, and no platform is made of it."""
-    try:
-        is_there = settings.database_url is not None or (settings.data_dir / "postgres").is_dir()
-    except PermissionError:
-        is_there = False
-    if not is_there:
-        raise CommandFailed(_NO_DATABASE.format(settings.data_dir))

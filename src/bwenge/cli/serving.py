@@ -23,6 +23,7 @@ from bwenge.apps.resources import DatabaseRefused, load_embedder, open_server
 from bwenge.apps.secrets import DamagedSecret, Secrets
 from bwenge.apps.settings import Settings
 from bwenge.apps.signing_keys import DamagedKeyCount, SigningKeys
+from bwenge.cli.directories import require_keys
 from bwenge.cli.failures import CommandFailed
 from bwenge.kit.data_directory import DataDirectoryInUse
 from bwenge.kit.embedded_postgres import PostgresFailedToStart
@@ -89,6 +90,7 @@ def migrate_database(settings: Settings) -> bool:
 
 def rotate_signing_key(settings: Settings) -> datetime:
     """Returns until when the last key verifies."""
+    require_keys(settings)
     secrets = load_secrets(settings)
     with told_plainly():
         return SigningKeys(secrets, settings.data_dir).rotate()

@@ -5,12 +5,17 @@ import re
 import smtplib
 import ssl
 from dataclasses import dataclass, field
+from email.charset import QP, Charset
 from email.errors import MessageError
+from email.header import Header
 from email.headerregistry import Address
-from email.message import EmailMessage
+from email.mime.text import MIMEText
 from email.utils import formatdate, make_msgid
 from typing import Final, Protocol, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+import structlog
+from prometheus_client import Counter
 
 from bwenge.kit.errors import Unavailable
 
@@ -19,6 +24,16 @@ TIMEOUT_SECONDS: Final = 15.0
 
 _ADDRESS: Final = re.compile(r'(?P<bare>[^\s<>"]+@[^\s<>"]+)|(?P<name>[^<>"]*)<(?P<spec>[^\s<>"]+@[^\s<>"]+)>')
 _PORTS: Final = {"smtp": 25, "smtps": 465}
+_ENCODED_WORD: Final = "=?"
+"""How one begins (RFC 2047, section 2)."""
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_UTF_8: Final = Charset("utf-8")
+_UTF_8.body_encoding = QP
+
+
+MAILS: Final = Counter("bwenge_mails_total", "Mails by whether the server took them", ["outcome"])
+
+_log = structlog.get_logger(__name__)
 
 
 class MailUnavailable(Unavailable):
@@ -39,8 +54,7 @@ class Mailer(Protocol):
         """Hand the message over.
 
         Raises:
-            MailUnavailable
-            ValueError: The address is none, or address or subject would add a header.
+            MailUnavailable: Also where the address is none, or no mail can be written of what is given.
         """
         ...
 
@@ -108,28 +122,36 @@ class SMTPMailer:
         self._tls = tls or ssl.create_default_context()
 
     async def send(self, *, to: str, subject: str, text: str) -> None:
-        message = EmailMessage()
-        message["From"] = self._sender
-        message["To"] = mail_address(to)
-        # The library refuses a line break in any header, so that nothing given here adds one.
-        message["Subject"] = subject
+        try:
+            recipient = mail_address(to)
+            message = self._written(recipient, subject, text)
+            await asyncio.to_thread(self._deliver, message, recipient.addr_spec)
+        # The library that writes the message raises the last two.
+        except (OSError, smtplib.SMTPException, MessageError, ValueError) as error:
+            MAILS.labels(outcome="failed").inc()
+            _log.warning("mail_failed", kind=type(error).__name__, smtp_codes=_codes(error))
+            # Without its cause, whose text may quote the address or what the server says of it.
+            raise MailUnavailable from None
+        MAILS.labels(outcome="sent").inc()
+
+    def _written(self, recipient: Address, subject: str, text: str) -> MIMEText:
+        """In the library's older form of messages: the newer one decodes what it is given for a header."""
+        message = MIMEText(text, "plain", _UTF_8)  # type: ignore[arg-type]  # it takes a Charset too
+        message["From"] = _mailbox("From", self._sender)
+        message["To"] = _mailbox("To", recipient)
+        message["Subject"] = _header("Subject", subject).encode()
         message["Date"] = formatdate()
         message["Message-ID"] = make_msgid(domain=self._sender.domain)
         message["Auto-Submitted"] = "auto-generated"
-        message.set_content(text)
-        await asyncio.to_thread(self._deliver, message)
+        return message
 
-    def _deliver(self, message: EmailMessage) -> None:
-        try:
-            with self._connect() as connection:
-                if self._server.security == "starttls":
-                    connection.starttls(context=self._tls)
-                if self._server.username is not None and self._server.password is not None:
-                    connection.login(self._server.username, self._server.password)
-                connection.send_message(message)
-        except (OSError, smtplib.SMTPException):
-            # Without its cause, whose text may quote the address or what the server says of it.
-            raise MailUnavailable from None
+    def _deliver(self, message: MIMEText, recipient: str) -> None:
+        with self._connect() as connection:
+            if self._server.security == "starttls":
+                connection.starttls(context=self._tls)
+            if self._server.username is not None and self._server.password is not None:
+                connection.login(self._server.username, self._server.password)
+            connection.send_message(message, self._sender.addr_spec, [recipient])
 
     def _connect(self) -> smtplib.SMTP:
         host, port = self._server.host, self._server.port
@@ -141,10 +163,43 @@ class SMTPMailer:
 def mail_address(text: str) -> Address:
     """`name <local@domain>` or the bare address. Raises ValueError for all else, and for control characters."""
     found = _ADDRESS.fullmatch(text) if text.isprintable() else None
-    if found is None:
+    spec = "" if found is None else found["bare"] or found["spec"]
+    if found is None or _ENCODED_WORD in spec:
         raise ValueError("this is not an email address")
     try:
-        return Address(display_name=(found["name"] or "").strip(), addr_spec=found["bare"] or found["spec"])
+        return Address(display_name=(found["name"] or "").strip(), addr_spec=spec)
     # The library's parser raises each of these for something that it cannot read.
     except (MessageError, ValueError, IndexError) as error:
         raise ValueError("this is not an email address") from error
+
+
+def _codes(error: Exception) -> list[int]:
+    """What the server answered, as numbers (RFC 5321, section 4.2); its words may quote the address."""
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return [code for code, _words in error.recipients.values()]
+    return [error.smtp_code] if isinstance(error, smtplib.SMTPResponseException) else []
+
+
+def _mailbox(field_name: str, address: Address) -> str:
+    """`name <local@domain>`, or the bare address of somebody without a name."""
+    if not address.display_name:
+        return address.addr_spec
+    # What is encoded needs no quotation marks; the library sets them around other names where these need any.
+    quoted = str(address).removesuffix(f" <{address.addr_spec}>")
+    header = _header(field_name, address.display_name if _needs_encoding(quoted) else quoted)
+    header.append(f"<{address.addr_spec}>", "us-ascii")
+    return header.encode()
+
+
+def _header(field_name: str, text: str) -> Header:
+    """Text that arrives as it is: an encoded word in it is encoded once more, and none is decoded.
+
+    Raises ValueError for control characters.
+    """
+    if _CONTROL.search(text):
+        raise ValueError("a header holds no control characters")
+    return Header(text, "utf-8" if _needs_encoding(text) else "us-ascii", header_name=field_name)
+
+
+def _needs_encoding(text: str) -> bool:
+    return not text.isascii() or _ENCODED_WORD in text
