@@ -9,8 +9,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # Nobody can say who issued the codes of the last day; another one is shown within seconds. A DELETE would find none:
-    # the owner sees no tenant's rows.
+    # Nobody can say who issued the codes of the last day, and another one is shown within seconds; a DELETE would find
+    # none, since the owner sees no tenant's rows.
     op.execute("TRUNCATE password_reset_codes")
     op.execute("""
         ALTER TABLE password_reset_codes
