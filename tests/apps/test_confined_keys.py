@@ -240,3 +240,30 @@ async def test_it_uploads_to_its_own_persona_alone_and_deletes_nothing_of_anothe
 async def _put(confined: Confined, method: str, path: str, body: dict[str, Any] | None, value: UUID) -> Any:
     filled = None if body is None else json.loads(json.dumps(body).replace("{}", str(value)))
     return await confined.call(method, path.replace("{}", str(value)), json=filled)
+
+
+async def test_a_key_of_a_learners_role_sees_the_persona_that_it_was_made_for_also_in_a_class(
+    application: Application,
+) -> None:
+    owner = await application.register()
+    shown, hidden = [await application.create_persona(owner) for _ in range(2)]
+    await application.create_group(owner, personas=[shown, hidden])
+    key = await application.make_key(owner, Role.USER, persona_ids=[str(shown)])
+
+    listed = (await application.client.get("/personas", headers=key.headers)).json()["items"]
+    answers = [
+        await application.client.get(f"/personas/{persona_id}", headers=key.headers) for persona_id in (shown, hidden)
+    ]
+
+    assert [item["persona_id"] for item in listed] == [str(shown)]
+    assert [answer.status_code for answer in answers] == [200, 404]
+
+
+async def test_a_key_tells_its_own_role_and_nobodys_address(application: Application) -> None:
+    owner = await application.register()
+    key = await application.make_key(owner, Role.USER)
+
+    profile = (await application.client.get("/users/me", headers=key.headers)).json()
+
+    assert (profile["user_id"], profile["role"]) == (str(owner.user_id), "user")
+    assert (profile["email"], profile["username"]) == (None, None)

@@ -236,6 +236,7 @@ def test_the_document_shows_who_may_call_and_how_each_is_refused(application: Ap
             status for status, answer in operation["responses"].items() if "application/problem+json" in str(answer)
         }
         assert operation["x-bwenge-access"] == MATRIX[route.key]
+        assert list(operation.get("x-bwenge-rates", {}).values()) == [RATES[key] for key in [route.key] if key in RATES]
         expected = {"401"} if access.callers != "anyone" else set()
         expected |= {"403"} if access.callers in {"members", "operators", "signed_in"} else set()
         expected |= {"429"} if declared_rates(route.dependant) else set()

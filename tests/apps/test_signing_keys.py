@@ -17,7 +17,8 @@ from bwenge.kit.ids import new_id
 from tests.support.application import Application
 from tests.support.waiting import eventually
 
-PRINCIPAL = Principal(user_id=new_id(), org_id=new_id(), role=Role.EXPERT)
+SESSION_ID = new_id()
+PRINCIPAL = Principal(user_id=new_id(), org_id=new_id(), role=Role.EXPERT, session_id=SESSION_ID)
 KEY = "k" * 48
 
 
@@ -39,7 +40,7 @@ def _keys(signing: SigningKeys) -> TokenKeys:
 
 
 def _token(keys: TokenKeys) -> str:
-    return AccessTokenIssuer(keys).issue(PRINCIPAL, family_id=new_id())
+    return AccessTokenIssuer(keys).issue(PRINCIPAL, family_id=SESSION_ID)
 
 
 def _accepts(keys: TokenKeys, token: str) -> bool:

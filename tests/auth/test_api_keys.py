@@ -428,7 +428,7 @@ async def test_making_and_ending_a_key_is_audited_without_the_key(application: A
     for entry in (created, deleted):
         assert (entry["actor_id"], entry["target_type"]) == (str(owner.user_id), "api_key")
         assert entry["target_id"] == made["key_id"]
-        assert entry["detail"] == {"name": "Library", "prefix": made["prefix"], "role": "expert"}
+        assert entry["detail"] == {"name": "Library", "prefix": made["prefix"], "role": "expert", "persona_ids": None}
         assert made["key"].removeprefix(made["prefix"]) not in json.dumps(entry)
 
 

@@ -201,6 +201,17 @@ async def test_one_learner_is_put_in_and_taken_out(school: School) -> None:
     assert (await school.call(school.teacher, "GET", f"/{group_id}/members")).json()["items"] == []
 
 
+async def test_who_is_no_learner_any_more_is_in_no_list_of_a_class(school: School) -> None:
+    group_id = await school.application.create_group(school.teacher, learners=[school.learner, school.classmate])
+    path = f"/orgs/{school.owner.org_id}/members/{school.learner.user_id}"
+    changed = await school.application.client.patch(path, headers=school.owner.headers, json={"role": "admin"})
+    assert changed.status_code == 200
+
+    listed = (await school.call(school.teacher, "GET", f"/{group_id}/members")).json()["items"]
+
+    assert [item["user_id"] for item in listed] == [str(school.classmate.user_id)]
+
+
 async def test_of_learners_one_of_whom_cannot_join_none_does(school: School, database: SavepointDatabase) -> None:
     group_id = await school.application.create_group(school.teacher)
     stranger = await school.application.add_member((await school.application.register()).org_id, Role.USER)

@@ -51,8 +51,12 @@ async def test_who_registers_an_organisation_owns_it(login: dict[str, Any], feat
     user = login["user"]
 
     assert (user["role"], user["is_active"], user["language"]) == ("owner", True, "en")
-    assert feature.token_verifier.verify(login["access_token"]) == Principal(
-        user_id=UUID(user["user_id"]), org_id=UUID(user["org_id"]), role=Role.OWNER
+    caller = feature.token_verifier.verify(login["access_token"])
+    assert caller == Principal(
+        user_id=UUID(user["user_id"]),
+        org_id=UUID(user["org_id"]),
+        role=Role.OWNER,
+        session_id=caller.session_id,
     )
 
 

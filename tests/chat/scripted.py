@@ -146,7 +146,7 @@ class ActiveMembers:
     def __init__(self) -> None:
         self.deactivated: set[UUID] = set()
 
-    async def require_active(self, session: AsyncSession, principal: Principal) -> None:
+    async def require_active(self, session: AsyncSession, principal: Principal, *, hold: bool = False) -> None:  # noqa: ARG002  # the signature
         assert session.in_transaction()
         if principal.user_id in self.deactivated:
             raise Unauthenticated

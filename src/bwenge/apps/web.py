@@ -129,15 +129,18 @@ def _openapi(app: FastAPI) -> Callable[[], dict[str, Any]]:
 
 
 def _show_access(app: FastAPI, paths: dict[str, Any]) -> None:
-    """What routes declare of themselves: who may call, in the contract's words, and how others are refused."""
+    """What routes declare: who may call, in the contract's words, how often, and how others are refused."""
     for context in iter_route_contexts(app.routes):
         route = context.original_route
         if isinstance(route, APIRoute) and route.include_in_schema:
             [access] = declared_access(route.dependant)
-            refusals = [*access.refusals, *([429] if declared_rates(route.dependant) else [])]
+            rates = declared_rates(route.dependant)
+            refusals = [*access.refusals, *([429] if rates else [])]
             for method in context.methods or ():
                 operation = paths[context.path or ""][method.lower()]
                 operation["x-bwenge-access"] = str(access)
+                if rates:
+                    operation["x-bwenge-rates"] = {rate.name: f"{rate.rate} by {rate.by}" for rate in rates}
                 for status, answer in problems(*refusals).items():
                     operation["responses"].setdefault(str(status), answer)
 

@@ -147,6 +147,13 @@ def _lower(one: Role, other: Role) -> Role:
 
 
 def _entry(principal: Principal, action: str, record: ApiKey) -> AuditEntry:
+    persona_ids = None if record.persona_ids is None else [str(persona_id) for persona_id in record.persona_ids]
     return AuditEntry.by(
-        principal, action, target=("api_key", record.id), name=record.name, prefix=record.prefix, role=record.role
+        principal,
+        action,
+        target=("api_key", record.id),
+        name=record.name,
+        prefix=record.prefix,
+        role=record.role,
+        persona_ids=persona_ids,
     )

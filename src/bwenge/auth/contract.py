@@ -12,11 +12,12 @@ from bwenge.kit.identity import Caller, Principal
 
 
 class Members(Protocol):
-    async def require_active(self, session: AsyncSession, principal: Principal) -> None:
+    async def require_active(self, session: AsyncSession, principal: Principal, *, hold: bool = False) -> None:
         """Return if the principal is still an active member of the session's tenant; raise `Unauthenticated` if not.
 
         A token says who was a member when it was issued; what outlives a token asks again. Of an API key, it must not
-        have been deleted or have expired.
+        have been deleted or have expired. With `hold`, whoever would deactivate or remove the member waits until the
+        transaction ends, and so finds what it wrote.
         """
         ...
 
@@ -116,7 +117,8 @@ class Classes(Protocol):
     ) -> frozenset[UUID]:
         """The personas that are kept from the principal, all of them or those `among` the given ones.
 
-        A learner does not see a persona that is in groups, none of which is theirs; from expert on, everything is seen.
+        A learner does not see a persona that is in groups, none of which is theirs; from expert on, everything is seen,
+        and by an API key, what it is confined to.
         """
         ...
 

@@ -81,12 +81,12 @@ async def remove(session: AsyncSession, group: Group) -> None:
 async def keep_members(
     session: AsyncSession, user_ids: Collection[UUID], *, org_id: UUID, alone: bool = False
 ) -> Sequence[User]:
-    """Those of the users who are active members; they are not erased before the transaction ends.
+    """Those of the users who are active members, and stay so until the transaction ends.
 
     With `alone`, whoever else asks so for one of them waits until then.
     """
     query = select(User).where(User.id.in_(user_ids), User.org_id == org_id, User.is_active).order_by(User.id)
-    return (await session.scalars(query.with_for_update(read=not alone, key_share=True))).all()
+    return (await session.scalars(query.with_for_update(read=not alone, key_share=alone))).all()
 
 
 async def is_any_taught_by_others(
@@ -104,11 +104,17 @@ async def is_any_taught_by_others(
 
 
 async def list_members(session: AsyncSession, group_id: UUID, *, org_id: UUID, page: PageRequest) -> Sequence[User]:
-    """The newest accounts first; one row more than the page holds, where there are more."""
+    """Who is a learner still, the newest accounts first; one row more than the page holds, where there are more."""
     query = (
         select(User)
         .join(GroupMember, GroupMember.user_id == User.id)
-        .where(GroupMember.group_id == group_id, GroupMember.org_id == org_id, User.org_id == org_id)
+        .where(
+            GroupMember.group_id == group_id,
+            GroupMember.org_id == org_id,
+            User.org_id == org_id,
+            User.role == Role.USER.value,
+            User.erased_at.is_(None),
+        )
     )
     if page.after is not None:
         query = query.where(User.id < page.after)

@@ -68,10 +68,12 @@ async def has_other_owner(session: AsyncSession, user_id: UUID, *, org_id: UUID)
 async def lock_member(session: AsyncSession, user_id: UUID, *, org_id: UUID) -> User:
     """Also a deactivated one; raises `NotFound` for one who was removed.
 
-    Holds their sessions as `lock_user` does, and keeps waiting whoever refers to them, who finds what became of them.
+    Holds their sessions as `lock_user` does, and keeps waiting whoever holds on to an active member.
     """
     member = await session.scalar(
-        select(User).where(User.id == user_id, User.org_id == org_id, User.erased_at.is_(None)).with_for_update()
+        select(User)
+        .where(User.id == user_id, User.org_id == org_id, User.erased_at.is_(None))
+        .with_for_update(key_share=True)
     )
     if member is None:
         raise NotFound

@@ -56,8 +56,11 @@ async def get_member(session: AsyncSession, user_id: UUID, *, org_id: UUID) -> U
     )
 
 
-async def get_active(session: AsyncSession, caller: Caller) -> User | None:
-    """The caller, unless they are no active member or operator any more, or their session was ended."""
+async def get_active(session: AsyncSession, caller: Caller, *, hold: bool = False) -> User | None:
+    """The caller, unless they are no active member or operator any more, or their session was ended.
+
+    With `hold`, they stay active until the transaction ends.
+    """
     query = select(User).where(User.id == caller.user_id, User.is_active)
     if isinstance(caller, Operator):
         query = query.where(User.role == OPERATOR)
@@ -70,6 +73,8 @@ async def get_active(session: AsyncSession, caller: Caller) -> User | None:
             RefreshToken.family_id == caller.session_id, RefreshToken.revoked_at.is_not(None)
         )
         query = query.where(~ended.exists())
+    if hold:
+        query = query.with_for_update(read=True, of=User)
     return await session.scalar(query)
 
 

@@ -24,6 +24,7 @@ from bwenge.kit.http.problems import problems
 from bwenge.kit.http.rates import CurrentRateLimiter, client_network, limited
 from bwenge.kit.http.security import CurrentCaller, anyone, holders, signed_in
 from bwenge.kit.idempotency.once import Once
+from bwenge.kit.identity import Principal
 
 router = APIRouter(tags=["auth"])
 
@@ -142,8 +143,12 @@ async def log_out(answer: Answer, service: Service, credentials: MaybeBearer, bo
     responses=problems(401, 429),
 )
 async def get_profile(caller: CurrentCaller, session: CallerSession, service: Service) -> UserResponse:
-    """Who is calling; of an API key, the member who made it."""
-    return UserResponse.model_validate(await service.profile(session, caller))
+    """Who is calling; of an API key, the member who made it, in the key's role and without their addresses."""
+    profile = UserResponse.model_validate(await service.profile(session, caller))
+    if isinstance(caller, Principal) and caller.key_id is not None:
+        # A key may stand in a web page.
+        return profile.model_copy(update={"role": caller.role, "email": None, "username": None})
+    return profile
 
 
 @router.patch(

@@ -227,9 +227,9 @@ class AuthService:
             async with self._database.unit_of_work(PLATFORM) as session:
                 await self._refresh_tokens.revoke_family(session, caller.user_id, caller.session_id)
 
-    async def profile(self, session: AsyncSession, caller: Caller) -> User:
+    async def profile(self, session: AsyncSession, caller: Caller, *, hold: bool = False) -> User:
         """Raises `Unauthenticated` when the caller is no active member or operator any more."""
-        user = await repository.get_active(session, caller)
+        user = await repository.get_active(session, caller, hold=hold)
         if user is None:
             raise Unauthenticated
         return user
@@ -242,9 +242,9 @@ class AuthService:
         await session.flush()
         return user
 
-    async def require_active(self, session: AsyncSession, principal: Principal) -> None:
+    async def require_active(self, session: AsyncSession, principal: Principal, *, hold: bool = False) -> None:
         """A token of another role than the present one is as good as none: a refresh gives the right one."""
-        user = await self.profile(session, principal)
+        user = await self.profile(session, principal, hold=hold)
         if principal.key_id is not None:
             await self._api_keys.require_live(session, principal, maker=user)
         elif user.role != principal.role.value:

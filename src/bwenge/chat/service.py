@@ -175,7 +175,8 @@ class ChatService:
 
     async def _require_answerable(self, session: AsyncSession, principal: Principal, *, persona_id: UUID) -> None:
         try:
-            await self._members.require_active(session, principal)
+            # Whoever removes the asker erases what they said: a first question is there by then, or not taken.
+            await self._members.require_active(session, principal, hold=True)
         except Unauthenticated as error:
             raise MemberDeactivated from error
         try:
