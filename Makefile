@@ -62,7 +62,7 @@ schema: $(READY)
 
 .PHONY: test
 test: $(READY) ## Every test that a fresh machine can run, on two processes (ARGS="-k name" chooses)
-	@tools/system_packages.sh redis-server=redis-server
+	@tools/system_packages.sh redis-server=redis-server curl=curl
 	@$(BIN)/pytest -n $(JOBS) -m "not corpus and not fuzz" $(ARGS)
 
 .PHONY: fuzz
