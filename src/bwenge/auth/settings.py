@@ -1,10 +1,11 @@
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
 REFRESH_GRACE_SECONDS: Final = 10.0
-PASSWORD_CONCURRENCY: Final = 2
-"""Each computation holds 64 MiB and four lanes (RFC 9106, second recommended option), so few may run at once."""
+PASSWORD_CONCURRENCY: Final = max(1, (os.cpu_count() or 1) // 2)
+"""Each computation holds 64 MiB and four lanes (RFC 9106, second recommended option), enough for two processors."""
 REFUSAL_SECONDS: Final = 0.4
 
 
