@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,7 @@ from bwenge.kit.errors import RateLimited
 from bwenge.kit.http.dependencies import provide
 from bwenge.kit.http.problems import install_problem_handlers
 from bwenge.kit.http.rates import client_network, limited
-from bwenge.kit.ratelimit import LOCAL, RateLimiter
+from bwenge.kit.ratelimit import LOCAL, BoundedMemory, RateLimiter
 from tests.support.redis_server import RedisServer, redis_server
 
 NAME: Final = "area.act"
@@ -137,3 +138,28 @@ async def test_a_forwarded_address_is_not_believed(client: httpx2.AsyncClient) -
     """Who is in front is known to the server alone (`BWENGE_TRUSTED_PROXIES`); a client's own word is nothing."""
     answers = [await client.get("/limited", headers={"X-Forwarded-For": f"10.0.0.{number}"}) for number in range(3)]
     assert answers[-1].status_code == 429
+
+
+async def test_windows_in_memory_are_forgotten_in_passing_and_their_number_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    monkeypatch.setattr(BoundedMemory, "MOST_WINDOWS", 20)
+    memory = BoundedMemory()
+
+    async def hit(whose: str) -> bool:
+        return await memory.acquire_entry(whose, 2, 60)
+
+    assert [await hit("a") for _ in range(3)] == [True, True, False]
+    for number in range(50):
+        await hit(f"stranger {number}")
+        assert len(memory.events) <= 20
+        # Who is refused is not forgotten for the strangers' sake.
+        assert await hit("a") is False
+    now += 61
+    for _ in range(20):
+        await hit("b")
+
+    assert set(memory.events) == {"b"}
+    assert await hit("a") is True
