@@ -93,3 +93,10 @@ async def application(database: SavepointDatabase, tmp_path: Path) -> AsyncItera
     """The whole web application on `database`."""
     async with open_application(database, tmp_path) as application:
         yield application
+
+
+@pytest.fixture
+async def committed_application(committed_database: Database, tmp_path: Path) -> AsyncIterator[Application]:
+    """The same on the product's own pools, where two transactions meet."""
+    async with open_application(committed_database, tmp_path) as application:
+        yield application

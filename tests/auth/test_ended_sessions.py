@@ -8,7 +8,9 @@ import pytest
 from httpx2 import AsyncClient
 from websockets.asyncio.client import connect
 
-from bwenge.kit.identity import Role
+from bwenge.kit.db import Database
+from bwenge.kit.errors import Unauthenticated
+from bwenge.kit.identity import Principal, Role
 from bwenge.kit.ids import new_id
 from tests.chat.conftest import served
 from tests.support.application import PASSWORD, Application, Person
@@ -97,3 +99,21 @@ async def test_no_question_is_taken_over_a_socket_of_an_ended_session(applicatio
             await socket.wait_closed()
         assert socket.close_code == 4403
     await application.platform.chat.drain()
+
+
+async def test_a_caller_who_is_looked_at_again_is_seen_as_they_stand_by_then(
+    committed_application: Application, committed_database: Database
+) -> None:
+    """Who waited for a lock asks again, in a session that has met the caller before."""
+    owner = await committed_application.register()
+    expert = await committed_application.add_member(owner.org_id, Role.EXPERT)
+    caller = Principal(user_id=expert.user_id, org_id=expert.org_id, role=Role.EXPERT)
+    members = committed_application.platform.auth.service
+    async with committed_database.unit_of_work(owner.org_id) as session:
+        met = await members.profile(session, caller)
+        path = f"/orgs/{owner.org_id}/members/{expert.user_id}"
+        changed = await committed_application.client.patch(path, headers=owner.headers, json={"role": "user"})
+        assert (changed.status_code, met.role) == (200, "expert")
+
+        with pytest.raises(Unauthenticated):
+            await members.require_active(session, caller)

@@ -6,7 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import Select, delete, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -49,24 +49,20 @@ async def find_user(session: AsyncSession, identifier: str) -> User | None:
 
 
 async def get_member(session: AsyncSession, user_id: UUID, *, org_id: UUID) -> User | None:
-    """As the row stands now, also where the session has read it before."""
-    query = select(User).join(Organization, Organization.id == User.org_id).execution_options(populate_existing=True)
-    return await session.scalar(
-        query.where(User.id == user_id, User.org_id == org_id, User.is_active, Organization.deleted_at.is_(None))
-    )
+    return await session.scalar(_active_members(org_id).where(User.id == user_id))
 
 
 async def get_active(session: AsyncSession, caller: Caller, *, hold: bool = False) -> User | None:
-    """The caller, unless they are no active member or operator any more, or their session was ended.
+    """The caller as they stand now, unless they are no active member or operator any more, or their session was ended.
 
     With `hold`, they stay active until the transaction ends.
     """
-    query = select(User).where(User.id == caller.user_id, User.is_active)
     if isinstance(caller, Operator):
-        query = query.where(User.role == OPERATOR)
+        query = select(User).where(User.role == OPERATOR, User.is_active)
     else:
-        query = query.join(Organization, Organization.id == User.org_id)
-        query = query.where(User.org_id == caller.org_id, Organization.deleted_at.is_(None))
+        query = _active_members(caller.org_id)
+    # Asked again once a lock is held, the session must not answer with what it has read before.
+    query = query.where(User.id == caller.user_id).execution_options(populate_existing=True)
     if caller.session_id is not None:
         # One token of a family is revoked with all others, and stays until it would have expired.
         ended = select(RefreshToken.family_id).where(
@@ -76,6 +72,12 @@ async def get_active(session: AsyncSession, caller: Caller, *, hold: bool = Fals
     if hold:
         query = query.with_for_update(read=True, of=User)
     return await session.scalar(query)
+
+
+def _active_members(org_id: UUID) -> Select[User]:
+    """Nobody is one of an organisation that is being erased."""
+    query = select(User).join(Organization, Organization.id == User.org_id)
+    return query.where(User.org_id == org_id, User.is_active, Organization.deleted_at.is_(None))
 
 
 async def lock_user(session: AsyncSession, user_id: UUID) -> User | None:
