@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -17,7 +16,7 @@ from bwenge.kit.db import Database
 from bwenge.kit.http.security import declared_access
 from bwenge.kit.identity import Principal, Role
 from bwenge.kit.ids import new_id
-from tests.support.application import Application, Person, open_application
+from tests.support.application import Application, Person
 from tests.support.databases import SavepointDatabase
 from tests.support.furnished import add_conversation
 from tests.support.routes import Route, routes_of
@@ -130,25 +129,25 @@ async def _say(application: Application, org_id: UUID, conversation_id: UUID) ->
 
 
 async def test_a_first_question_beside_its_askers_removal_leaves_nothing_behind(
-    committed_database: Database, tmp_path: Path
+    committed_application: Application, committed_database: Database
 ) -> None:
-    async with open_application(committed_database, tmp_path) as application:
-        owner = await application.register()
-        persona_id = await application.create_persona(owner)
-        for _ in range(8):
-            learner = await application.add_member(owner.org_id, Role.USER)
-            asker = Principal(user_id=learner.user_id, org_id=learner.org_id, role=Role.USER)
-            question = Question(session_id=new_id(), persona_id=persona_id, content="Hello", client_msg_id=new_id())
-            path = f"/orgs/{owner.org_id}/members/{learner.user_id}"
-            removed, _ = await asyncio.gather(
-                application.client.delete(path, headers=owner.headers),
-                application.platform.chat.service.ask(asker, question),
-                return_exceptions=True,
-            )
-            assert not isinstance(removed, BaseException)
-            assert removed.status_code == 204
-        await application.platform.chat.drain()
-        async with committed_database.unit_of_work(owner.org_id) as session:
-            assert await session.scalar(text("SELECT count(*) FROM messages")) == 0
-            open_ones = text("SELECT count(*) FROM conversations WHERE deleted_at IS NULL OR title <> ''")
-            assert await session.scalar(open_ones) == 0
+    application = committed_application
+    owner = await application.register()
+    persona_id = await application.create_persona(owner)
+    for _ in range(8):
+        learner = await application.add_member(owner.org_id, Role.USER)
+        asker = Principal(user_id=learner.user_id, org_id=learner.org_id, role=Role.USER)
+        question = Question(session_id=new_id(), persona_id=persona_id, content="Hello", client_msg_id=new_id())
+        path = f"/orgs/{owner.org_id}/members/{learner.user_id}"
+        removed, _ = await asyncio.gather(
+            application.client.delete(path, headers=owner.headers),
+            application.platform.chat.service.ask(asker, question),
+            return_exceptions=True,
+        )
+        assert not isinstance(removed, BaseException)
+        assert removed.status_code == 204
+    await application.platform.chat.drain()
+    async with committed_database.unit_of_work(owner.org_id) as session:
+        assert await session.scalar(text("SELECT count(*) FROM messages")) == 0
+        open_ones = text("SELECT count(*) FROM conversations WHERE deleted_at IS NULL OR title <> ''")
+        assert await session.scalar(open_ones) == 0

@@ -11,13 +11,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import uuid4
 
-import pytest
-
 from bwenge.kit.http.security import declared_access
 from bwenge.kit.identity import Role
 from tests.support.application import Application, Person
-from tests.support.furnished import TEXT, FurnishedSchool, furnish
-from tests.support.id_places import IdPlace, id_places
+from tests.support.furnished import TEXT, FurnishedSchool
+from tests.support.id_places import IdPlace, id_places, ids_in_path
 from tests.support.routes import Route, routes_of
 
 Body = Mapping[str, Any]
@@ -125,12 +123,6 @@ def is_admitted(route: Route, role: Role, *, by_key: bool) -> bool:
     return admits and (access.by_key or not by_key)
 
 
-@pytest.fixture
-async def schools(application: Application) -> tuple[FurnishedSchool, FurnishedSchool]:
-    """Ours, and a foreign one."""
-    return await furnish(application), await furnish(application)
-
-
 async def test_a_foreign_id_answers_exactly_as_an_unknown_one_in_every_place_for_every_caller(
     application: Application, schools: tuple[FurnishedSchool, FurnishedSchool]
 ) -> None:
@@ -174,16 +166,12 @@ async def test_our_own_ids_are_accepted_in_every_place(
     for place in places:
         if (*place.route, place.name) in OTHERWISE and place.name != "persona_ids":
             continue
-        if place.method == "DELETE" and place.name != places_of(place.path)[-1]:
+        if place.method == "DELETE" and place.name != ids_in_path(place.path)[-1]:
             continue  # The same call once more, of what is gone by then.
         answer = await Call(place.route, ours, place, ours.ids[kind_of(place.name)]).by(application, ours.owner)
         if answer[0] not in {200, 201, 202, 204}:
             wrong.append((str(place), answer))
     assert wrong == []
-
-
-def places_of(path: str) -> list[str]:
-    return re.findall(r"\{(\w+)", path)
 
 
 async def test_lists_show_nothing_of_another_organisation(
@@ -211,5 +199,5 @@ def test_ids_are_found_in_paths_queries_bodies_and_lists(application: Applicatio
         "POST /orgs/{org_id}/groups/{group_id}/personas json persona_ids[]",
         "POST /knowledge/upload form persona_id",
     }
-    in_paths = {(route.key, name) for route in routes_of(application.app) for name in places_of(route.path)}
+    in_paths = {(route.key, name) for route in routes_of(application.app) for name in ids_in_path(route.path)}
     assert {(place.route, place.name) for place in places if place.part == "path"} == in_paths

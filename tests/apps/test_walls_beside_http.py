@@ -1,12 +1,11 @@
 """Tenant isolation where no route's table of ids reaches: sockets, signed addresses and jobs."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
-import pytest
 from fastapi import FastAPI
 
 from bwenge.auth.erasure import ERASE, SWEEP
@@ -16,7 +15,7 @@ from bwenge.kit.signing import SignedPaths
 from bwenge.knowledge import jobs as knowledge_jobs
 from bwenge.knowledge.links import SignedSourceLinks
 from tests.support.application import Application, Person
-from tests.support.furnished import FurnishedSchool, furnish
+from tests.support.furnished import FurnishedSchool
 from tests.support.routes import socket_paths
 
 SOCKET_IDS: Final[Mapping[str, Mapping[str, str]]] = {"/ws/chat": {"persona_id": "persona", "session_id": "session"}}
@@ -38,12 +37,6 @@ JOB_IDS: Final[Mapping[str, tuple[str, ...]]] = {
 
 EXPORT_PATH: Final = "/orgs/{}/exports/{}/file"
 UNSTORED_FILE: Final = "0" * 64
-
-
-@pytest.fixture
-async def schools(application: Application) -> tuple[FurnishedSchool, FurnishedSchool]:
-    """Ours, and a foreign one."""
-    return await furnish(application), await furnish(application)
 
 
 async def knock(app: FastAPI, path: str, query: Mapping[str, object], caller: Person) -> tuple[int, bytes]:
@@ -118,7 +111,7 @@ async def test_a_signature_over_a_foreign_pair_of_organisation_and_source_opens_
         for source_id in (foreign.ids["source"], uuid4())
     ]
     assert [answer.status_code for answer in answers] == [404, 404]
-    assert _told(*answers)
+    assert _say_the_same(*answers)
 
 
 async def test_the_address_of_an_export_opens_that_export_of_that_organisation_and_no_other(
@@ -137,7 +130,7 @@ async def test_the_address_of_an_export_opens_that_export_of_that_organisation_a
         for org_id in (foreign.owner.org_id, uuid4())
     ]
     assert [answer.status_code for answer in answers] == [404, 404]
-    assert _told(*answers)
+    assert _say_the_same(*answers)
 
 
 async def test_a_job_that_names_a_foreign_id_does_what_one_that_names_an_unknown_id_does(
@@ -152,7 +145,7 @@ async def test_a_job_that_names_a_foreign_id_does_what_one_that_names_an_unknown
             outcomes = []
             for value in (uuid4(), foreign.ids[name.removesuffix("_id")]):
                 payload = {name: str(value), "sha256": UNSTORED_FILE}
-                outcomes.append(await outcome(run_job, application, kind, ours.owner.org_id, payload))
+                outcomes.append(await outcome(application, kind, ours.owner.org_id, payload))
             assert outcomes[0] == outcomes[1], kind
     assert await everything_of(application, foreign) == before
 
@@ -174,10 +167,10 @@ async def run_job(
     )
 
 
-async def outcome(run: Callable[..., Any], *args: Any) -> str:
+async def outcome(application: Application, kind: str, org_id: UUID, payload: dict[str, Any]) -> str:
     """The kind of failure, or none."""
     try:
-        await run(*args)
+        await run_job(application, kind, org_id, payload)
     except Exception as error:  # noqa: BLE001  # whatever it is, it has to be the same
         return type(error).__name__
     return "done"
@@ -203,12 +196,12 @@ async def _refuses_other_ids(
     other = await application.client.get(address.replace(str(own), str(foreign)))
     assert unknown.status_code == 403
     assert unknown.json()["code"] == "invalid_signature"
-    assert _told(unknown, other)
+    assert _say_the_same(unknown, other)
     malformed = await application.client.get(address.replace(str(own), "not-a-uuid"))
     assert malformed.status_code == (404 if in_path else 422)
 
 
-def _told(first: Any, second: Any) -> bool:
+def _say_the_same(first: Any, second: Any) -> bool:
     """Whether the two say the same but for the request id."""
     bodies = [answer.content.replace(answer.headers["x-request-id"].encode(), b"") for answer in (first, second)]
     return (first.status_code, bodies[0]) == (second.status_code, bodies[1])

@@ -1,18 +1,15 @@
 """Groups over HTTP: who has which, who may be in them, and what is kept of it in the audit log."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
 
-from bwenge.kit.db import Database
 from bwenge.kit.identity import Role
-from tests.support.application import Application, Person, open_application
+from tests.support.application import Application, Person
 from tests.support.databases import SavepointDatabase
 from tests.support.feature_app import code_of
 
@@ -56,9 +53,8 @@ async def school(application: Application) -> School:
 
 
 @pytest.fixture
-async def committed_school(committed_database: Database, tmp_path: Path) -> AsyncIterator[School]:
-    async with open_application(committed_database, tmp_path) as application:
-        yield await found_school(application)
+async def committed_school(committed_application: Application) -> School:
+    return await found_school(committed_application)
 
 
 async def test_who_makes_a_group_teaches_it(school: School) -> None:

@@ -16,6 +16,7 @@ from bwenge.auth.errors import CommonPassword, EmailTaken
 from bwenge.auth.models import User
 from bwenge.kit.errors import NotFound
 from bwenge.kit.http import dependencies
+from bwenge.kit.http.rates import declared_rates
 from bwenge.kit.http.security import declared_access
 from bwenge.kit.identity import Role
 from bwenge.kit.ids import new_id
@@ -250,6 +251,14 @@ def test_each_route_of_operators_asks_whether_they_are_active(application: Appli
         return dependant.call is dependencies._active_operator or any(map(asks, dependant.dependencies))
 
     assert [path for _, path, route in routes_of(application, "operators") if not asks(route.dependant)] == []
+
+
+def test_each_route_of_operators_counts_an_attempt_before_it_is_refused_and_kept(application: Application) -> None:
+    for _, path, route in routes_of(application, "operators"):
+        asked = route.dependant.dependencies
+        [rate] = [place for place, part in enumerate(asked) if declared_rates(part)]
+        [access] = [place for place, part in enumerate(asked) if declared_access(part)]
+        assert rate < access, path
 
 
 # What stays of an attempt.

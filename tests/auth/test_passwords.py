@@ -84,7 +84,7 @@ async def test_hashing_runs_beside_the_event_loop_and_never_more_than_allowed_at
 async def test_hashing_stands_back_behind_everything_else() -> None:
     passwords = Passwords(PasswordHash.recommended())
 
-    niceness = await passwords._beside(lambda _password: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), "")
+    niceness = await passwords._beside(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
 
     assert niceness == 10
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) < 10

@@ -1,16 +1,13 @@
 """A code to set a password with is worth no more than the power over the account that it was issued under."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bwenge.kit.db import Database
 from bwenge.kit.identity import Role
-from tests.support.application import Application, Person, open_application
+from tests.support.application import Application, Person
 
 NEW = "inyoni zo mu gishanga"
 
@@ -60,9 +57,8 @@ async def school(application: Application) -> School:
 
 
 @pytest.fixture
-async def committed_school(committed_database: Database, tmp_path: Path) -> AsyncIterator[School]:
-    async with open_application(committed_database, tmp_path) as application:
-        yield await found_school(application)
+async def committed_school(committed_application: Application) -> School:
+    return await found_school(committed_application)
 
 
 async def test_a_code_sets_the_password_while_nobodys_role_changes(school: School) -> None:

@@ -1,15 +1,12 @@
 """The migration history makes exactly the schema that the models declare."""
 
-from collections.abc import Iterator
 from typing import Final
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.engine import URL
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Connection, text
 
 from bwenge.migrations.access import ACCESS
 from bwenge.migrations.metadata import metadata
@@ -32,16 +29,6 @@ _DEFINITIONS: Final = text(
     WHERE relnamespace = CAST(:schema AS regnamespace) AND relkind = 'r' AND attnum > 0 AND NOT attisdropped
     """
 )
-
-
-@pytest.fixture
-def connection(admin_url: URL) -> Iterator[Connection]:
-    """A connection of the administrator whose changes are rolled back."""
-    engine = create_engine(admin_url, poolclass=NullPool)
-    with engine.connect() as connection:
-        yield connection
-        connection.rollback()
-    engine.dispose()
 
 
 def definitions(connection: Connection, schema: str) -> set[tuple[str, ...]]:

@@ -1,28 +1,15 @@
 """What a migration makes of the rows that it finds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.engine import URL
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Connection, text
 
 from bwenge.kit.db import OWNER_ROLE
 from bwenge.kit.ids import new_id
 from bwenge.migrations.access import apply_access
 from bwenge.migrations.runner import alembic_config
-
-
-@pytest.fixture
-def connection(admin_url: URL) -> Iterator[Connection]:
-    """A connection of the administrator whose changes are rolled back."""
-    engine = create_engine(admin_url, poolclass=NullPool)
-    with engine.connect() as connection:
-        yield connection
-        connection.rollback()
-    engine.dispose()
 
 
 def test_what_was_asked_for_before_roles_were_kept_was_asked_for_by_owners(connection: Connection) -> None:

@@ -43,8 +43,13 @@ def id_places(app: FastAPI) -> list[IdPlace]:
     return sorted({place for route in routes_of(app) for place in _of_route(route, document)})
 
 
+def ids_in_path(path: str) -> list[str]:
+    """The names of a path's parameters, each of which is an id, in their order."""
+    return re.findall(r"\{(\w+)", path)
+
+
 def _of_route(route: Route, document: Mapping[str, Any]) -> Iterator[IdPlace]:
-    for name in re.findall(r"\{(\w+)", route.path):
+    for name in ids_in_path(route.path):
         yield IdPlace(route.path, route.method, "path", name)
     operations: Mapping[str, Any] = document["paths"].get(route.path, {})
     operation = operations.get(route.method.lower(), operations.get("get", {}))

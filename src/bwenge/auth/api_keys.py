@@ -76,7 +76,7 @@ class ApiKeys:
         if request.expires_at is not None and request.expires_at <= self._clock():
             raise Invalid(errors=[{"field": "expires_at", "code": "past", "message": "this time is over"}])
         if request.persona_ids is not None:
-            await self._require_personas(session, request.persona_ids)
+            await self._require_personas(session, request.persona_ids, org_id=maker.org_id)
         prefix = _BEGINNING + "".join(secrets.choice(_PREFIX_ALPHABET) for _ in range(_PREFIX_CHARACTERS))
         key = f"{prefix}_{new_token()}"
         record = ApiKey(
@@ -131,8 +131,8 @@ class ApiKeys:
         if not await api_key_queries.is_live(session, principal.key_id, org_id=principal.org_id, at=self._clock()):
             raise Unauthenticated
 
-    async def _require_personas(self, session: AsyncSession, persona_ids: Collection[UUID]) -> None:
-        existing = await self._personas.existing(session, persona_ids)
+    async def _require_personas(self, session: AsyncSession, persona_ids: Collection[UUID], *, org_id: UUID) -> None:
+        existing = await self._personas.existing(session, persona_ids, org_id)
         findings = [
             {"field": f"persona_ids.{position}", "code": "unknown", "message": "there is no such persona here"}
             for position, persona_id in enumerate(persona_ids)

@@ -28,3 +28,8 @@ class Classrooms:
 
     async def forget_persona(self, session: AsyncSession, persona_id: UUID, *, org_id: UUID) -> None:
         await group_queries.forget_persona(session, persona_id, org_id=org_id)
+
+
+def restricted_to(principal: Principal) -> UUID | None:
+    """Whose classes, with all that is theirs, the principal may know of; None for everybody's."""
+    return None if principal.role.at_least(Role.ADMIN) else principal.user_id

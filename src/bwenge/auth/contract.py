@@ -145,8 +145,8 @@ class PersonaDirectory(Protocol):
         """This persona of the session's tenant, if there is one; nobody deletes it before the transaction ends."""
         ...
 
-    async def existing(self, session: AsyncSession, persona_ids: Collection[UUID]) -> frozenset[UUID]:
-        """Those of the ids that name a persona of the session's tenant."""
+    async def existing(self, session: AsyncSession, persona_ids: Collection[UUID], org_id: UUID) -> frozenset[UUID]:
+        """Those of the ids that name a persona of the organisation."""
         ...
 
 
@@ -156,5 +156,5 @@ class NoPersonas:
     async def keep(self, session: AsyncSession, persona_id: UUID) -> None:  # noqa: ARG002  # the directory's signature
         return None
 
-    async def existing(self, session: AsyncSession, persona_ids: Collection[UUID]) -> frozenset[UUID]:  # noqa: ARG002  # the directory's signature
+    async def existing(self, session: AsyncSession, persona_ids: Collection[UUID], org_id: UUID) -> frozenset[UUID]:  # noqa: ARG002  # the directory's signature
         return frozenset()

@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.auth import erasure_queries as queries
-from bwenge.auth import repository
+from bwenge.auth import member_queries, repository
 from bwenge.auth.contract import AuditEntry, AuditLog
 from bwenge.auth.errors import NameNotConfirmed
 from bwenge.auth.models import Organization
@@ -23,7 +23,7 @@ from bwenge.auth.tombstones import TombstoneFile
 from bwenge.kit.blobs.references import LEASE
 from bwenge.kit.blobs.store import BlobStore
 from bwenge.kit.db import PLATFORM, Database
-from bwenge.kit.errors import Unauthenticated
+from bwenge.kit.errors import NotFound, Unauthenticated
 from bwenge.kit.identity import Principal, Role
 from bwenge.kit.ids import new_id
 from bwenge.kit.jobs.queue import MAINTENANCE, ClaimedJob, NewJob, drop, drop_jobs_of, enqueue, find_unfinished
@@ -70,9 +70,12 @@ class OrganisationErasure:
             NameNotConfirmed: `confirm_name` is given and is not the organisation's.
         """
         async with self._database.unit_of_work(PLATFORM) as session:
-            organization = await queries.lock_organization(session, principal.org_id)
-            caller = await repository.get_member(session, principal.user_id, org_id=principal.org_id)
-            if organization is None or caller is None or caller.role != Role.OWNER.value:
+            try:
+                organization = await member_queries.lock_organization(session, principal.org_id)
+            except NotFound:
+                raise Unauthenticated from None
+            caller = await repository.get_active(session, principal)
+            if caller is None or caller.role != Role.OWNER.value:
                 raise Unauthenticated
             if confirm_name is not None and confirm_name != organization.name:
                 finding = {"field": "confirm_name", "code": "mismatch", "message": NameNotConfirmed.title}

@@ -18,15 +18,6 @@ class Tombstone:
     is_erased: bool
 
 
-async def lock_organization(session: AsyncSession, org_id: UUID) -> Organization | None:
-    """The lock that `member_queries.lock_organization` takes: who joins at this moment has joined, or waits.
-
-    Not against a row that merely refers to it. Whoever holds a member, as a login does, adds rows of the organisation
-    afterwards, while `close` goes from the organisation to its members.
-    """
-    return await session.scalar(select(Organization).where(Organization.id == org_id).with_for_update(key_share=True))
-
-
 async def close(session: AsyncSession, org_ids: Collection[UUID]) -> None:
     """Let nobody in any more: no login, refresh, token or key of a member is good from the commit on."""
     await session.execute(

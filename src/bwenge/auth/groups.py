@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.auth import group_queries, invitation_queries, member_queries
+from bwenge.auth.classes import restricted_to
 from bwenge.auth.contract import AuditEntry, AuditLog, PersonaDirectory
 from bwenge.auth.group_queries import GroupedPersona, Lock
 from bwenge.auth.models import Group, User
@@ -44,14 +45,14 @@ class GroupService:
     async def list_page(self, session: AsyncSession, principal: Principal, page: PageRequest) -> Sequence[Group]:
         """Newest first, one more than the page holds where there are more."""
         return await group_queries.list_page(
-            session, org_id=principal.org_id, owner_id=_restricted_to(principal), page=page
+            session, org_id=principal.org_id, owner_id=restricted_to(principal), page=page
         )
 
     async def get(
         self, session: AsyncSession, principal: Principal, group_id: UUID, *, lock: Lock = Lock.NONE
     ) -> Group:
         group = await group_queries.find(
-            session, group_id, org_id=principal.org_id, owner_id=_restricted_to(principal), lock=lock
+            session, group_id, org_id=principal.org_id, owner_id=restricted_to(principal), lock=lock
         )
         if group is None:
             raise NotFound
@@ -183,11 +184,6 @@ class GroupService:
         self, session: AsyncSession, principal: Principal, action: str, group: Group, **detail: Any
     ) -> None:
         await self._audit.record(session, AuditEntry.by(principal, action, target=("group", group.id), **detail))
-
-
-def _restricted_to(principal: Principal) -> UUID | None:
-    """Whose groups the principal may know of; None for all."""
-    return None if principal.role.at_least(Role.ADMIN) else principal.user_id
 
 
 def _written(ids: Collection[UUID]) -> list[str]:

@@ -36,7 +36,7 @@ def normalize_email(email: str) -> str:
 
     An atom that begins an encoded word (RFC 2047) is refused: mail cannot be sent there.
     """
-    normal = email.strip().lower()
+    normal = fold_identifier(email)
     match = _EMAIL.fullmatch(normal) if len(normal) <= MAX_EMAIL_LENGTH else None
     if match is None or len(match["local"]) > 64 or "=?" in normal:
         raise ValueError("this is not an email address")

@@ -10,12 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.auth import invitation_queries as queries
 from bwenge.auth import member_queries
+from bwenge.auth.classes import restricted_to
 from bwenge.auth.contract import AuditEntry, AuditLog, Members
 from bwenge.auth.models import JoinLink
 from bwenge.auth.opaque_tokens import hash_token, new_token
 from bwenge.auth.tokens import Clock
 from bwenge.kit.errors import Invalid, NotFound
-from bwenge.kit.identity import Principal, Role
+from bwenge.kit.identity import Principal
 from bwenge.kit.ids import new_id
 from bwenge.kit.pagination import PageRequest
 
@@ -59,7 +60,7 @@ class JoinLinks:
         await member_queries.lock_organization(session, principal.org_id)
         await self._members.require_active(session, principal)
         if group_id is not None and not await member_queries.has_group(
-            session, group_id, org_id=principal.org_id, owner_id=_whose(principal), hold=True
+            session, group_id, org_id=principal.org_id, owner_id=restricted_to(principal), hold=True
         ):
             raise NotFound
         token = new_token()
@@ -80,19 +81,14 @@ class JoinLinks:
 
     async def list_page(self, session: AsyncSession, principal: Principal, *, page: PageRequest) -> Sequence[JoinLink]:
         """Newest first, expired and used up ones too, and one more than the page holds where there are more."""
-        return await queries.list_join_links(session, principal.org_id, teacher_id=_whose(principal), page=page)
+        return await queries.list_join_links(session, principal.org_id, teacher_id=restricted_to(principal), page=page)
 
     async def revoke(self, session: AsyncSession, principal: Principal, join_link_id: UUID) -> None:
         """Raises `NotFound`, for an expert also where the link is neither theirs nor into a class of theirs."""
         link = await queries.lock_join_link(
-            session, join_link_id, org_id=principal.org_id, teacher_id=_whose(principal)
+            session, join_link_id, org_id=principal.org_id, teacher_id=restricted_to(principal)
         )
         await queries.remove(session, link)
         await self._audit.record(
             session, AuditEntry.by(principal, "join_link.revoked", target=("join_link", link.id), uses=link.uses)
         )
-
-
-def _whose(principal: Principal) -> UUID | None:
-    """Whose links and classes the caller may touch; None is everybody's."""
-    return None if principal.role.at_least(Role.ADMIN) else principal.user_id

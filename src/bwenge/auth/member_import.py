@@ -63,9 +63,9 @@ class MemberImport:
         # Whether somebody elsewhere has an address is known to the platform's role alone.
         async with self._database.unit_of_work(PLATFORM) as session:
             await once.claim(session)
-            await member_queries.lock_organization(session, principal.org_id)
+            free = await self._seats.free(session, principal.org_id)
             await self._members.require_active(session, principal)
-            results = await self._foresee(session, principal, rows)
+            results = await self._foresee(session, principal, rows, free=free)
             accepted = [row for row in rows if row.number not in results]
             passwords = [new_password() for _ in accepted]
             hashes = await self._passwords.hash_generated(passwords)
@@ -79,13 +79,12 @@ class MemberImport:
         return imported
 
     async def _foresee(
-        self, session: AsyncSession, principal: Principal, rows: Sequence[RosterRow]
+        self, session: AsyncSession, principal: Principal, rows: Sequence[RosterRow], *, free: int | None
     ) -> dict[int, ImportedRow]:
-        """The refusals, by row. Who was invited has a seat already, which the account takes over."""
+        """The refusals by row, with so many free seats; who was invited has one, which the account takes over."""
         now = self._clock()
         emails = {row.email for row in rows if row.email is not None}
         invited = await invitation_queries.invited(session, emails, org_id=principal.org_id, now=now)
-        free = await self._seats.free(session, principal.org_id)
         taken = await member_queries.taken_identifiers(session, _identifiers(rows))
         refusals: dict[int, ImportedRow] = {}
         for row in rows:

@@ -38,7 +38,11 @@ async def get_organization(session: AsyncSession, org_id: UUID) -> Organization:
 
 
 async def lock_organization(session: AsyncSession, org_id: UUID) -> Organization:
-    """The organisation's row is the lock over its seats and its owners. Raises `NotFound`."""
+    """The organisation's row is the lock over its seats, its owners and its end. Raises `NotFound`.
+
+    Not against a row that merely refers to it: whoever holds a member, as a login does, adds rows of the organisation
+    afterwards, while an erasure goes from the organisation to its members.
+    """
     organization = await session.scalar(
         select(Organization).where(Organization.id == org_id).with_for_update(key_share=True)
     )

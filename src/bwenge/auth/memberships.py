@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from bwenge.auth import invitation_queries, recovery_queries
 from bwenge.auth import member_queries as queries
+from bwenge.auth.classes import restricted_to
 from bwenge.auth.contract import AuditEntry, AuditLog, MemberRemoved, Members
 from bwenge.auth.errors import LastOwner, RoleAboveOwn
 from bwenge.auth.member_queries import MemberFilter
@@ -54,12 +55,11 @@ class Memberships:
 
         An expert finds the learners of their own classes alone. Raises `NotFound` for a class that the caller has not.
         """
-        is_admin = principal.role.at_least(Role.ADMIN)
+        taught_by = restricted_to(principal)
         if wanted.group_id is not None and not await queries.has_group(
-            session, wanted.group_id, org_id=principal.org_id, owner_id=None if is_admin else principal.user_id
+            session, wanted.group_id, org_id=principal.org_id, owner_id=taught_by
         ):
             raise NotFound
-        taught_by = None if is_admin else principal.user_id
         return await queries.list_members(session, principal.org_id, wanted, taught_by=taught_by, page=page)
 
     async def change(self, principal: Principal, user_id: UUID, changes: Mapping[str, Any]) -> User:

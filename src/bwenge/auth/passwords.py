@@ -60,25 +60,23 @@ class Passwords:
         self._nobodys_hash = hasher.hash("the hash that stands in for accounts that do not exist")
 
     async def hash(self, password: str) -> str:
-        return await self._beside(self._hasher.hash, _prepared(password))
+        return await self._beside(partial(self._hasher.hash, _prepared(password)))
 
     async def hash_generated(self, passwords: Sequence[str]) -> list[str]:
         """Of passwords that the platform made, of 80 random bits and more: with nothing to guess, a cheap hash will do.
 
         The first login replaces it by one with the parameters of all others.
         """
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: [_CHEAP.hash(_prepared(password)) for password in passwords]
-        )
+        return await self._beside(lambda: [_CHEAP.hash(_prepared(password)) for password in passwords])
 
     async def verify(self, password: str, password_hash: str | None) -> Verification:
         """Compare; without a hash, spend the same time and answer that the password is wrong."""
         stored = password_hash or self._nobodys_hash
-        verification = await self._beside(partial(self._verify, password_hash=stored), _prepared(password))
+        verification = await self._beside(partial(self._verify, _prepared(password), password_hash=stored))
         return verification if password_hash else Verification(is_right=False)
 
-    async def _beside(self, compute: Callable[[str], T], password: str) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, compute, password)
+    async def _beside(self, compute: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, compute)
 
     def _verify(self, password: str, *, password_hash: str) -> Verification:
         try:

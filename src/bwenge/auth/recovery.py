@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from bwenge.auth import group_queries, member_queries, recovery_queries, repository
 from bwenge.auth.audit import attempt, note_unknown_account
 from bwenge.auth.back_off import BackOff
-from bwenge.auth.contract import AuditEntry, AuditLog
+from bwenge.auth.contract import AuditEntry, AuditLog, Members
 from bwenge.auth.errors import InvalidCredentials, InvalidReset
 from bwenge.auth.models import User
 from bwenge.auth.opaque_tokens import hash_token, new_token
@@ -25,7 +25,7 @@ from bwenge.auth.password_policy import require_impersonal, require_uncommon
 from bwenge.auth.passwords import Passwords
 from bwenge.auth.tokens import Clock, utc_now
 from bwenge.kit.db import PLATFORM, Database
-from bwenge.kit.errors import Forbidden, NotFound, Unauthenticated
+from bwenge.kit.errors import Forbidden, NotFound
 from bwenge.kit.identity import Caller, Principal, Role
 from bwenge.kit.ids import new_id
 from bwenge.kit.mail import Mailer
@@ -72,6 +72,7 @@ class Recovery:
         database: Database,
         *,
         passwords: Passwords,
+        members: Members,
         back_off: BackOff,
         audit: AuditLog,
         mailer: Mailer,
@@ -80,6 +81,7 @@ class Recovery:
     ) -> None:
         self._database = database
         self._passwords = passwords
+        self._members = members
         self._back_off = back_off
         self._audit = audit
         self._mailer = mailer
@@ -207,14 +209,14 @@ class Recovery:
         async with self._database.unit_of_work(principal.org_id) as session:
             # Roles change under this lock: whatever ends codes comes before this one, or sees it.
             await member_queries.lock_organization(session, principal.org_id)
-            issuer = await repository.get_active(session, principal)
-            if issuer is None or issuer.role != principal.role.value:
-                raise Unauthenticated
+            await self._members.require_active(session, principal)
             user = await repository.get_member(session, user_id, org_id=principal.org_id)
             if user is None:
                 raise NotFound
             await _require_may_reset(session, principal, user)
-            await recovery_queries.put_code(session, user, code_hash, issued_by=issuer.id, expires_at=expires_at)
+            await recovery_queries.put_code(
+                session, user, code_hash, issued_by=principal.user_id, expires_at=expires_at
+            )
             await self._audit.record(
                 session, AuditEntry.by(principal, "password.code_issued", target=("user", user.id))
             )

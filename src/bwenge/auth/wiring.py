@@ -116,7 +116,7 @@ def build(
     return AuthFeature(
         routers=ROUTERS,
         service=service,
-        recovery=parts.recovery(),
+        recovery=parts.recovery(service),
         cookie=_cookie(settings),
         audit=parts.audit,
         classes=Classrooms(),
@@ -153,10 +153,11 @@ class _Parts:
         self.back_off = _back_off(settings, clock)
         self.api_keys = ApiKeys(database, personas=neighbours.personas, audit=self.audit, clock=clock)
 
-    def recovery(self) -> Recovery:
+    def recovery(self, service: AuthService) -> Recovery:
         return Recovery(
             self._database,
             passwords=self.passwords,
+            members=service,
             back_off=self.back_off,
             audit=self.audit,
             mailer=self._neighbours.mailer,

@@ -14,5 +14,5 @@ class StoredPersonas:
         persona = await repository.keep_in_tenant(session, persona_id)
         return None if persona is None else KeptPersona(persona.owner_id)
 
-    async def existing(self, session: AsyncSession, persona_ids: Collection[UUID]) -> frozenset[UUID]:
-        return await repository.existing_in_tenant(session, persona_ids)
+    async def existing(self, session: AsyncSession, persona_ids: Collection[UUID], org_id: UUID) -> frozenset[UUID]:
+        return await repository.existing(session, persona_ids, org_id=org_id)

@@ -30,11 +30,6 @@ async def keep_in_tenant(session: AsyncSession, persona_id: UUID) -> Persona | N
     return await session.scalar(query.with_for_update(read=True))
 
 
-async def existing_in_tenant(session: AsyncSession, persona_ids: Collection[UUID]) -> frozenset[UUID]:
-    query = select(Persona.id).where(Persona.id.in_(persona_ids), Persona.deleted_at.is_(None))
-    return frozenset(await session.scalars(query))
-
-
 async def existing(session: AsyncSession, persona_ids: Collection[UUID], *, org_id: UUID) -> frozenset[UUID]:
     query = select(Persona.id).where(
         Persona.id.in_(persona_ids), Persona.org_id == org_id, Persona.deleted_at.is_(None)
