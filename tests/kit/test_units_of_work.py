@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bwenge.kit.db import PLATFORM, Database, DatabaseUnavailable, DatabaseURLs
+from bwenge.kit.db import PLATFORM, SINGLE, Database, DatabaseUnavailable, DatabaseURLs
 from bwenge.kit.ids import new_id
 from tests.support.databases import role_urls
 
@@ -117,7 +117,7 @@ async def test_a_commit_that_finds_no_server_is_told_as_unavailable(committed_da
 async def test_a_pool_without_a_free_connection_is_told_as_unavailable(
     committed_url: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = Database(role_urls(committed_url), pool_size=1)
+    database = Database(role_urls(committed_url), pools=SINGLE)
     monkeypatch.setattr(database._platform.pool, "_timeout", 0.01)
 
     async def ask_again(_session: AsyncSession) -> None:

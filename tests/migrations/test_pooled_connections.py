@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bwenge.kit.db import PLATFORM, TENANT_SETTING, Database
+from bwenge.kit.db import PLATFORM, SINGLE, TENANT_SETTING, Database
 from bwenge.kit.ids import new_id
 from tests.support.databases import role_urls
 
@@ -21,7 +21,7 @@ class UseCaseFailed(Exception):
 @pytest.fixture
 async def database_of_one_connection(committed_url: URL) -> AsyncIterator[Database]:
     """Every unit of work borrows the same connection, in a database with one organisation."""
-    database = Database(role_urls(committed_url), pool_size=1)
+    database = Database(role_urls(committed_url), pools=SINGLE)
     async with database.unit_of_work(PLATFORM) as session:
         await session.execute(
             text("INSERT INTO organizations (id, name) VALUES (:id, 'Lycée de Kigali')"), {"id": _ORG_ID}

@@ -9,6 +9,7 @@ from bwenge.apps.resources import join_server, open_database
 from bwenge.apps.secrets import Secrets
 from bwenge.auth.audit import AuditTrail
 from bwenge.auth.tenants import TenantDirectory
+from bwenge.kit.db import SINGLE
 from bwenge.payments import wiring as payments_wiring
 from bwenge.payments.contract import PlanName
 from bwenge.payments.service import Grant
@@ -25,7 +26,7 @@ async def grant_plan(
         NotFound: There is no such organisation.
         GrantEndRefused, DatabaseUnavailable
     """
-    async with open_database(server, secrets, pool_size=1) as database:
+    async with open_database(server, secrets, pools=SINGLE) as database:
         payments = payments_wiring.build(database, tenants=TenantDirectory(), audit=AuditTrail())
         present = await payments.subscriptions.grant(org_id, Grant(plan_name, until, reason), by=None)
     return present.standing.current_period.end

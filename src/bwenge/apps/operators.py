@@ -10,7 +10,7 @@ from bwenge.apps.secrets import Secrets
 from bwenge.apps.settings import Settings
 from bwenge.auth import wiring as auth_wiring
 from bwenge.auth.operators import Operators
-from bwenge.kit.db import DatabaseUnavailable
+from bwenge.kit.db import SINGLE, DatabaseUnavailable
 
 
 class DatabaseNotPrepared(RuntimeError):
@@ -50,7 +50,7 @@ async def deactivate_operator(settings: Settings, secrets: Secrets, *, email: st
 @asynccontextmanager
 async def _operators(settings: Settings, secrets: Secrets) -> AsyncIterator[Operators]:
     with join_server(settings, secrets) as url:
-        async with open_database(url, secrets, pool_size=1) as database:
+        async with open_database(url, secrets, pools=SINGLE) as database:
             try:
                 yield auth_wiring.build(database, signing_key_pem=secrets.signing_key_pem()).operators
             except (DatabaseUnavailable, ProgrammingError) as error:

@@ -1,8 +1,11 @@
 """The engine, the stores and the models that features are built on, opened from settings and closed in order."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 import psycopg
 from pwdlib import PasswordHash
@@ -13,18 +16,27 @@ from bwenge.apps.secrets import Secrets
 from bwenge.apps.settings import ModelServer, Settings
 from bwenge.kit.blobs.store import BlobStore
 from bwenge.kit.data_directory import DataDirectoryInUse, DataDirectoryLock
-from bwenge.kit.db import POOL_SIZE, Database, DatabaseURLs
+from bwenge.kit.db import DEFAULT_POOLS, Database, DatabaseUnavailable, DatabaseURLs, PoolSizes
 from bwenge.kit.embedded_postgres import EmbeddedPostgres, running_server
 from bwenge.kit.mail import Mailer, MailServer, NoMailer, SMTPMailer
+from bwenge.migrations.readiness import has_present_schema
 from bwenge.migrations.runner import migrate
 from bwenge.providers.embedding.base import Embedder
+from bwenge.providers.embedding.lazy import LazyEmbedder
 from bwenge.providers.embedding.minilm import MiniLMEmbedder
 from bwenge.providers.llm.base import LanguageModel
 from bwenge.providers.llm.fallback import OrderedFallback
-from bwenge.providers.llm.openai_compatible import OpenAICompatible, ProviderConfig, StreamTimeouts
+
+if TYPE_CHECKING:
+    from bwenge.providers.llm.openai_compatible import OpenAICompatible
 
 Announce = Callable[[str], None]
 """Told of each step of the start, in words for the person who waits."""
+
+
+SCHEMA_SECONDS: Final = 60.0
+"""How long a process that does not migrate waits for one that does."""
+_SCHEMA_CHECK_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,14 @@ class Server:
     def has_died(self) -> bool:
         """Whether the embedded server is gone, so that this process cannot serve any more."""
         return self.embedded is not None and self.embedded.has_died
+
+
+class SchemaTooOld(RuntimeError):
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"The database at DATABASE_URL is not ready: {reason}. Run `bwenge migrate` with the same BWENGE_SECRET_KEY"
+            " or data directory."
+        )
 
 
 class DatabaseRefused(RuntimeError):
@@ -122,32 +142,57 @@ class Resources:
 
 
 @asynccontextmanager
-async def open_database(server: URL, secrets: Secrets, *, pool_size: int = POOL_SIZE) -> AsyncIterator[Database]:
+async def open_database(server: URL, secrets: Secrets, *, pools: PoolSizes = DEFAULT_POOLS) -> AsyncIterator[Database]:
     """The pools of the serving roles, whose passwords are derived; their connections are closed at the end."""
     passwords = secrets.role_passwords
     urls = DatabaseURLs.for_roles(
         server, app_password=passwords.app, platform_password=passwords.platform, steward_password=passwords.steward
     )
-    database = Database(urls, pool_size=pool_size)
+    database = Database(urls, pools=pools)
     try:
         yield database
     finally:
         await database.dispose()
 
 
+async def await_schema(database: Database, *, seconds: float = SCHEMA_SECONDS) -> None:
+    """Wait until somebody has migrated the database.
+
+    Raises:
+        SchemaTooOld: Nobody did in time.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if await has_present_schema(database):
+                return
+            reason = "it has an older schema"
+        except DatabaseUnavailable:
+            reason = "it does not answer, or refuses the login"
+        if time.monotonic() > deadline:
+            raise SchemaTooOld(reason)
+        await asyncio.sleep(_SCHEMA_CHECK_SECONDS)
+
+
 @asynccontextmanager
 async def open_resources(
-    settings: Settings, secrets: Secrets, *, server: Server, embedder: Embedder
+    settings: Settings, secrets: Secrets, *, server: Server, embedder: Embedder, pools: PoolSizes = DEFAULT_POOLS
 ) -> AsyncIterator[Resources]:
     async with AsyncExitStack() as stack:
         yield Resources(
-            database=await stack.enter_async_context(open_database(server.url, secrets)),
-            blobs=BlobStore.on_disk(settings.data_dir / "blobs"),
+            database=await stack.enter_async_context(open_database(server.url, secrets, pools=pools)),
+            blobs=_blob_store(settings),
             embedder=embedder,
             model=_language_model(settings, stack),
             is_alone=server.embedded is not None,
             mailer=_mailer(settings),
         )
+
+
+def _blob_store(settings: Settings) -> BlobStore:
+    if settings.blob_url is None:
+        return BlobStore.on_disk(settings.data_dir / "blobs")
+    return BlobStore.at(settings.blob_url)
 
 
 def _mailer(settings: Settings) -> Mailer:
@@ -156,26 +201,39 @@ def _mailer(settings: Settings) -> Mailer:
     return SMTPMailer(MailServer.from_url(settings.smtp_url.get_secret_value()), sender=settings.mail_from)
 
 
+def lazy_embedder(settings: Settings) -> LazyEmbedder:
+    return LazyEmbedder(lambda: MiniLMEmbedder.load(settings.data_dir / "models"))
+
+
 def load_embedder(settings: Settings, *, announce: Announce) -> Embedder:
     announce("Loading the embedding model (the first start builds it)")
     return MiniLMEmbedder.load(settings.data_dir / "models")
 
 
 def _language_model(settings: Settings, stack: AsyncExitStack) -> LanguageModel | None:
+    servers = settings.model_servers()
+    if not servers:
+        return None
+    models = [_open_model(server, settings, number=number) for number, server in enumerate(servers, start=1)]
+    for model in models:
+        stack.push_async_callback(model.aclose)
+    return OrderedFallback(models)
+
+
+def _open_model(server: ModelServer, settings: Settings, *, number: int) -> "OpenAICompatible":
+    # Half a second and 40 MB, which a process without a model does not spend.
+    from bwenge.providers.llm.openai_compatible import (  # noqa: PLC0415
+        OpenAICompatible,
+        ProviderConfig,
+        StreamTimeouts,
+    )
+
     timeouts = StreamTimeouts(
         connect=settings.llm_connect_seconds,
         first_token=settings.llm_first_token_seconds,
         between_tokens=settings.llm_between_tokens_seconds,
         whole=settings.llm_whole_seconds,
     )
-    servers = enumerate(settings.model_servers(), start=1)
-    models = [_open_model(server, number, timeouts) for number, server in servers]
-    for model in models:
-        stack.push_async_callback(model.aclose)
-    return OrderedFallback(models) if models else None
-
-
-def _open_model(server: ModelServer, number: int, timeouts: StreamTimeouts) -> OpenAICompatible:
     key = server.api_key if server.api_key.get_secret_value() else None
     name = server.name or f"provider-{number}"
     config = ProviderConfig(base_url=server.base_url, model=server.model, name=name, api_key=key)

@@ -99,6 +99,15 @@ class Settings(BaseSettings):
     rate_limits: Annotated[bool, Field(description="Off only outside production")] = True
     rate_limit_overrides: Annotated[dict[str, str], NoDecode, Field(default_factory=dict)]
     """Rates by name, from BWENGE_RATE_LIMIT_<NAME>."""
+    blob_url: str | None = Field(
+        default=None,
+        pattern=r"^(file:///|s3://|gs://|az://).",
+        description="Where uploaded files are kept, file:///folder or s3://bucket/prefix; unset, in the data directory",
+    )
+    service_url: str = Field(
+        default="http://127.0.0.1:{port}",
+        description="Where the processes of the split topology find each other: http://bwenge-{service}:{port}",
+    )
     redis_url: SecretStr | None = Field(default=None, validation_alias=AliasChoices("REDIS_URL", "BWENGE_REDIS_URL"))
 
     refresh_grace_seconds: int = Field(default=10, ge=0, le=60)
@@ -154,6 +163,15 @@ class Settings(BaseSettings):
     def _refuse_other_addresses(cls, value: str | None) -> str | None:
         return None if value is None else normalize_address(value)
 
+    @field_validator("service_url")
+    @classmethod
+    def _refuse_what_leads_nowhere(cls, value: str) -> str:
+        try:
+            normalize_address(value.format(service="service", port=1))
+        except (ValueError, LookupError, AttributeError):
+            raise ValueError("needs the form http://bwenge-{service}:{port}") from None
+        return value
+
     @field_validator("cors_origins")
     @classmethod
     def _refuse_what_is_no_origin(cls, value: list[str]) -> list[str]:
@@ -195,6 +213,10 @@ class Settings(BaseSettings):
         if any(map(is_everybody, self.trusted_proxies)):
             raise ValueError("BWENGE_TRUSTED_PROXIES believes everybody; production refuses it")
 
+    def address_of(self, service: str, *, port: int) -> str:
+        """Where other processes of the platform reach a service."""
+        return self.service_url.format(service=service, port=port).rstrip("/")
+
     @property
     def wants_demo(self) -> bool:
         return self.env == "development" if self.demo is None else self.demo
@@ -204,8 +226,7 @@ class Settings(BaseSettings):
         """Where people reach the platform."""
         if self.public_url:
             return self.public_url.rstrip("/")
-        host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104  # not a bind: an address to show
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        return f"http://{reachable_host(self.host)}:{self.port}"
 
     @property
     def other_pages(self) -> list[str]:
@@ -222,6 +243,12 @@ class Settings(BaseSettings):
                 ModelServer(base_url=self.llm_base_url, api_key=self.llm_api_key, model=self.llm_model, name="primary")
             ]
         return [*primary, *self.llm_providers]
+
+
+def reachable_host(host: str) -> str:
+    """Under which this machine reaches what listens there, as it stands in a URL."""
+    known = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104  # not a bind: an address to show
+    return f"[{known}]" if ":" in known else known
 
 
 def _names_postgresql(address: str) -> bool:

@@ -34,8 +34,6 @@ OWNER_ROLE: Final = "bwenge_owner"
 TENANT_SETTING: Final = "bwenge.org_id"
 
 POOL_SIZE: Final = 5
-"""Connections per role. The sum of the pools and of what else connects is tested against the embedded server."""
-
 STEWARD_POOL_SIZE: Final = 2
 """Exports and erasures are few, and may wait for each other."""
 
@@ -134,14 +132,35 @@ class DatabaseURLs:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class PoolSizes:
+    """Connections per role that one process may open, each of them when it is first wanted.
+
+    The sum of the pools, and of what else connects, is tested against the embedded server for both topologies.
+    """
+
+    app: int = POOL_SIZE
+    platform: int = POOL_SIZE
+    steward: int = STEWARD_POOL_SIZE
+
+    @property
+    def total(self) -> int:
+        return self.app + self.platform + self.steward
+
+
+DEFAULT_POOLS: Final = PoolSizes()
+SINGLE: Final = PoolSizes(app=1, platform=1, steward=1)
+"""For commands, which do one thing after another."""
+
+
 class Database:
     """The serving roles' connection pools, and the only place that commits."""
 
-    def __init__(self, urls: DatabaseURLs, *, pool_size: int = POOL_SIZE) -> None:
+    def __init__(self, urls: DatabaseURLs, *, pools: PoolSizes = DEFAULT_POOLS) -> None:
         self.urls = urls
-        self._app = _engine(urls.app, pool_size)
-        self._platform = _engine(urls.platform, pool_size)
-        self._steward = _engine(urls.steward, min(pool_size, STEWARD_POOL_SIZE))
+        self._app = _engine(urls.app, pools.app)
+        self._platform = _engine(urls.platform, pools.platform)
+        self._steward = _engine(urls.steward, pools.steward)
 
     @asynccontextmanager
     async def unit_of_work(self, scope: Scope, *, snapshot: bool = False) -> AsyncIterator[AsyncSession]:

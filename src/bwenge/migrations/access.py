@@ -77,6 +77,8 @@ def apply_access(connection: Connection) -> None:
     """Make the grants and policies of the database equal to `ACCESS`. Runs as the owner, inside a transaction."""
     for table, access in ACCESS.items():
         _apply(connection, table, access)
+    # Processes that do not migrate ask whether it was done.
+    connection.execute(text(f"GRANT SELECT ON alembic_version TO {PLATFORM_ROLE}"))
 
 
 def _apply(connection: Connection, table: str, access: Access) -> None:

@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
+from urllib.parse import unquote
 from uuid import UUID
 
 import obstore
 import structlog
 from obstore.exceptions import BaseError, GenericError, NotFoundError
-from obstore.store import LocalStore, ObjectStore
+from obstore.store import LocalStore, ObjectStore, from_url
 
 from bwenge.kit.errors import Unavailable
 
@@ -21,6 +22,7 @@ _log = structlog.get_logger(__name__)
 
 _CHUNK_BYTES: Final = 1024 * 1024
 _LISTED_AT_ONCE: Final = 500
+_FILE_SCHEME: Final = "file://"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,16 @@ class BlobStore:
     def on_disk(cls, folder: Path) -> "BlobStore":
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return cls(LocalStore(folder))
+
+    @classmethod
+    def at(cls, url: str) -> "BlobStore":
+        """A store by its address: `file:///folder`, `s3://bucket/prefix`, `gs://…` or `az://…`.
+
+        Credentials come from the environment, by each provider's own names (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, …).
+        """
+        if url.startswith(_FILE_SCHEME):
+            return cls.on_disk(Path(unquote(url.removeprefix(_FILE_SCHEME))))
+        return cls(from_url(url))
 
     async def put(self, key: BlobKey, file: Path) -> None:
         """Store the file's content so that it outlasts a loss of power; it appears whole or not.
