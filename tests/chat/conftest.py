@@ -1,10 +1,9 @@
 """A chat service on a real server and a real database, between scripted neighbours."""
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -39,6 +38,7 @@ from tests.chat.scripted import (
     answering,
 )
 from tests.support.quotas import plan_quotas
+from tests.support.web_server import ServerInTest
 
 SMALL_BUFFER = 4096
 """Bytes that the kernel holds for each side of a connection, so that a slow reader is noticed soon."""
@@ -213,19 +213,12 @@ def _application(
     return app
 
 
-class _Server(uvicorn.Server):
-    """A server inside of the test's process, whose signals stay the test's."""
-
-    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]  # entered by `with` only
-        return contextlib.nullcontext()
-
-
 @asynccontextmanager
 async def served(app: FastAPI) -> AsyncIterator[str]:
     """Serve on a free port of the loopback; yields host:port."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
-    server = _Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=5))
+    server = ServerInTest(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=5))
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield f"127.0.0.1:{listener.getsockname()[1]}"

@@ -78,6 +78,15 @@ class Secrets:
         return self._derive("kept answers")
 
     @property
+    def service_call_key(self) -> bytes:
+        return self._derive("calls between services")
+
+    @property
+    def broker_password(self) -> str:
+        """Of the Redis server that the platform starts itself."""
+        return self._text("redis")
+
+    @property
     def result_link_key(self) -> bytes:
         return self._derive("links to the results of jobs")
 

@@ -34,14 +34,15 @@ class Access:
 
     Attributes:
         callers: `anyone` needs no token; `holder` has proof of another kind, which the route checks itself (a refresh
-            token, a signed address); `signed_in` is any member and any operator.
+            token, a signed address); `signed_in` is any member and any operator; `service` is another of the platform's
+            own processes.
         least: The least role of members.
         by_key: Whether an API key may call it for its member.
         by_confined_key: Whether one may also that is confined to some things. Such a route asks `Principal.may_use` of
             whatever it shows or changes, or has nothing of that kind.
     """
 
-    callers: Literal["anyone", "holder", "signed_in", "members", "operators"]
+    callers: Literal["anyone", "holder", "signed_in", "members", "operators", "service"]
     least: Role = Role.USER
     by_key: bool = True
     by_confined_key: bool = False
@@ -49,7 +50,12 @@ class Access:
     @property
     def refusals(self) -> tuple[int, ...]:
         """The statuses of those who may not call."""
-        return {"anyone": (), "holder": (401,)}.get(self.callers, (401, 403))
+        return {"anyone": (), "holder": (401,), "service": (401,)}.get(self.callers, (401, 403))
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether nobody may call without an access token or an API key."""
+        return self.callers in {"signed_in", "members", "operators"}
 
     def require_key_admitted(self, principal: Principal) -> None:
         """Raise `Forbidden` where the member speaks through an API key that may not call it."""
@@ -127,7 +133,7 @@ def members(least: Role = Role.USER, *, by_key: bool = True, by_confined_key: bo
             raise Forbidden
         access.require_key_admitted(principal)
 
-    return _declared(check, access)
+    return declared(check, access)
 
 
 def signed_in(*, by_key: bool = False, by_confined_key: bool = False) -> Any:
@@ -138,7 +144,7 @@ def signed_in(*, by_key: bool = False, by_confined_key: bool = False) -> Any:
         if isinstance(caller, Principal):
             access.require_key_admitted(caller)
 
-    return _declared(check, access)
+    return declared(check, access)
 
 
 def operators() -> Any:
@@ -155,7 +161,7 @@ def operators() -> Any:
             await denials.record(caller, call=f"{request.method} {request.scope['route'].path}")
         raise Forbidden
 
-    return _declared(check, Access("operators", by_key=False))
+    return declared(check, Access("operators", by_key=False))
 
 
 def anyone() -> Any:
@@ -164,7 +170,7 @@ def anyone() -> Any:
     def check() -> None:
         """Nothing to check."""
 
-    return _declared(check, Access("anyone"))
+    return declared(check, Access("anyone"))
 
 
 def holders() -> Any:
@@ -173,7 +179,7 @@ def holders() -> Any:
     def check() -> None:
         """The route checks."""
 
-    return _declared(check, Access("holder"))
+    return declared(check, Access("holder"))
 
 
 def declared_access(dependant: Dependant) -> list[Access]:
@@ -184,7 +190,8 @@ def declared_access(dependant: Dependant) -> list[Access]:
 _ATTRIBUTE: Final = "access"
 
 
-def _declared(check: Callable[..., Awaitable[None] | None], access: Access) -> Any:
+def declared(check: Callable[..., Awaitable[None] | None], access: Access) -> Any:
+    """The dependency that runs `check`, and by which a route declares who may call it."""
     setattr(check, _ATTRIBUTE, access)
     return Depends(check)
 
