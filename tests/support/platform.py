@@ -15,10 +15,22 @@ from typing import Any, Final, Self
 from uuid import uuid4
 
 import httpx2
+import psutil
 import websockets
 
 START_SECONDS: Final = 120
+PROCESSES_WITH_PORTS: Final = 8
 REPOSITORY: Final = Path(__file__).parents[2]
+
+
+def free_ports(count: int) -> int:
+    """The first of so many neighbouring ports that nobody listens on."""
+    while True:
+        first = free_port()
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for port in range(first, first + count):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
 
 
 def free_port() -> int:
@@ -34,6 +46,7 @@ class PlatformProcess:
     Args:
         module: What to run; a test's own module that calls `bwenge.cli.main` may stand in, to die where it is told.
         environment: Settings; nothing of the developer's own environment reaches the process.
+        split: As eight services, a worker and beat, instead of one process.
     """
 
     def __init__(
@@ -43,9 +56,11 @@ class PlatformProcess:
         demo: bool = False,
         module: str = "bwenge",
         environment: Mapping[str, str] | None = None,
+        split: bool = False,
     ) -> None:
         self.data_dir = data_dir
-        self.port = free_port()
+        self.port = free_ports(PROCESSES_WITH_PORTS) if split else free_port()
+        self._split = split
         self.url = f"http://127.0.0.1:{self.port}"
         self._demo = demo
         self._module = module
@@ -56,6 +71,8 @@ class PlatformProcess:
     def start(self, *, ready: bool = True) -> Self:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
         arguments = ["up", "--data-dir", str(self.data_dir), "--port", str(self.port)]
+        if self._split:
+            arguments.append("--split")
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603  # our own program
                 [sys.executable, "-m", self._module, *arguments, "--demo" if self._demo else "--no-demo"],
@@ -94,6 +111,17 @@ class PlatformProcess:
                     return
             time.sleep(0.05)
         raise TimeoutError(f"the platform was not ready after {START_SECONDS} s:\n{self.output}")
+
+    def pid_of(self, command: str) -> int | None:
+        """The process of the split platform whose command line has these words, such as `serve chat`.
+
+        None between the end of one and the start of the next.
+        """
+        for child in psutil.Process(self.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if f"{command} " in " ".join((*child.cmdline(), "")):
+                    return child.pid
+        return None
 
     def wait_until_dead(self, *, seconds: float = START_SECONDS) -> int:
         return self._running.wait(seconds)

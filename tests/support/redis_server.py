@@ -44,11 +44,16 @@ class RedisServer:
             return False
 
 
+def require_redis() -> None:
+    """Skip where redis-server is not installed."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+
+
 @contextmanager
 def redis_server(folder: Path) -> Iterator[RedisServer]:
     """A running server; skips where redis-server is not installed."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
+    require_redis()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port: int = taken.getsockname()[1]

@@ -2,12 +2,11 @@
 
 import asyncio
 import shutil
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-from fastapi import APIRouter
 
 from bwenge.analytics.service import EventLog
 from bwenge.apps.resources import Resources
@@ -26,19 +25,21 @@ from bwenge.auth.wiring import AuthFeature
 from bwenge.chat import wiring as chat_wiring
 from bwenge.chat.erasure import ConversationErasure
 from bwenge.chat.wiring import ChatFeature, Reading
+from bwenge.kit.http.service_calls import ServiceCalls
 from bwenge.kit.http.system import ReadinessCheck
 from bwenge.kit.idempotency.answers import KeptAnswers
 from bwenge.kit.identity import TokenVerifier
 from bwenge.kit.jobs.runner import JobRunner
 from bwenge.kit.ratelimit import RateLimiter
+from bwenge.kit.signing import Signer
 from bwenge.knowledge import wiring as knowledge_wiring
 from bwenge.knowledge.wiring import KnowledgeFeature
 from bwenge.migrations.retention import tenant_catalogue
 from bwenge.payments import wiring as payments_wiring
 from bwenge.payments.wiring import PaymentsFeature
-from bwenge.persona import answer_routes
 from bwenge.persona import wiring as persona_wiring
 from bwenge.persona.answers import AnswerService
+from bwenge.persona.contract import Replies
 from bwenge.persona.directory import StoredPersonas
 from bwenge.persona.replies import PersonaReplies
 from bwenge.persona.wiring import PersonaFeature
@@ -57,6 +58,8 @@ class Platform:
     payments: PaymentsFeature
     custody: CustodyFeature
     personas: PersonaFeature
+    replies: PersonaReplies
+    service_calls: ServiceCalls
     answers: AnswerService
     knowledge: KnowledgeFeature
     chat: ChatFeature
@@ -74,18 +77,6 @@ class Platform:
         return self.auth.token_verifier
 
     @property
-    def routers(self) -> tuple[APIRouter, ...]:
-        return (
-            *self.auth.routers,
-            self.payments.router,
-            *self.custody.routers,
-            self.personas.router,
-            answer_routes.router,
-            *self.knowledge.routers,
-            self.chat.router,
-        )
-
-    @property
     def provided(self) -> tuple[object, ...]:
         """What the routes ask for."""
         return (
@@ -94,7 +85,9 @@ class Platform:
             *self.custody.provided,
             self.rate_limiter,
             self.kept_answers,
+            self.service_calls,
             self.personas.service,
+            self.replies,
             self.answers,
             *self.knowledge.provided,
             self.resources.blobs,
@@ -105,6 +98,15 @@ class Platform:
     @property
     def readiness_checks(self) -> Mapping[str, ReadinessCheck]:
         return {"postgresql": self.resources.database.ping, "jobs": self.jobs.ping}
+
+    @asynccontextmanager
+    async def running(self, _app: object = None) -> AsyncIterator[None]:
+        """All of it at work, as long as the block lasts."""
+        await self.start()
+        try:
+            yield
+        finally:
+            await self.stop()
 
     async def start(self) -> None:
         """Take up the work that a killed predecessor left, and begin to do what is asked."""
@@ -156,7 +158,10 @@ def _auth(
     )
 
 
-def compose(settings: Settings, secrets: Secrets, resources: Resources) -> Platform:
+def compose(
+    settings: Settings, secrets: Secrets, resources: Resources, *, remote_replies: Replies | None = None
+) -> Platform:
+    """Wire all features; chat asks for replies elsewhere where `remote_replies` is given."""
     database = resources.database
     events = EventLog()
     payments = payments_wiring.build(database, tenants=TenantDirectory(), audit=AuditTrail())
@@ -181,7 +186,7 @@ def compose(settings: Settings, secrets: Secrets, resources: Resources) -> Platf
     replies = _replies(resources, personas, knowledge)
     chat = chat_wiring.build(
         database,
-        replies=replies,
+        replies=remote_replies or replies,
         personas=personas.service,
         members=auth.service,
         events=events,
@@ -195,6 +200,8 @@ def compose(settings: Settings, secrets: Secrets, resources: Resources) -> Platf
         payments=payments,
         custody=custody,
         personas=personas,
+        replies=replies,
+        service_calls=service_calls(secrets),
         answers=AnswerService(database, replies, personas=personas.service, events=events, quotas=payments.quotas),
         knowledge=knowledge,
         chat=chat,
@@ -205,6 +212,10 @@ def compose(settings: Settings, secrets: Secrets, resources: Resources) -> Platf
         spool=settings.data_dir / "uploads",
         work_dir=settings.data_dir / "work",
     )
+
+
+def service_calls(secrets: Secrets) -> ServiceCalls:
+    return ServiceCalls(Signer(secrets.service_call_key))
 
 
 def _replies(resources: Resources, personas: PersonaFeature, knowledge: KnowledgeFeature) -> PersonaReplies:

@@ -1,20 +1,21 @@
 """The web application: routers of all features, the platform's middleware, one OpenAPI document."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.types import Lifespan
 
 from bwenge import __version__
 from bwenge.apps import front_page
 from bwenge.apps.addresses import ANY
 from bwenge.apps.composition import Platform
 from bwenge.apps.settings import Settings
-from bwenge.kit.http import job_routes, system
+from bwenge.apps.topology import PUBLIC_ROUTERS, Service
+from bwenge.kit.http import system
 from bwenge.kit.http.dependencies import provide
 from bwenge.kit.http.headers import SecurityHeaders
 from bwenge.kit.http.hosts import TrustedHosts
@@ -24,6 +25,7 @@ from bwenge.kit.http.middleware import RequestContext
 from bwenge.kit.http.problems import Problem, install_problem_handlers, problems
 from bwenge.kit.http.rates import declared_rates
 from bwenge.kit.http.security import declared_access
+from bwenge.kit.http.system import ReadinessCheck
 
 STREAMED: Final = frozenset({"/knowledge/upload"})
 ALLOWED_HEADERS: Final = (
@@ -48,14 +50,25 @@ DOCS_POLICY: Final = (
 
 
 def create_app(settings: Settings, platform: Platform) -> FastAPI:
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await platform.start()
-        try:
-            yield
-        finally:
-            await platform.stop()
+    """The whole platform as one application."""
+    app = documented_app((*PUBLIC_ROUTERS, front_page.router), lifespan=platform.running)
+    _serve_features(app, platform, readiness_checks=platform.readiness_checks)
+    app.add_middleware(BodyLimit, streamed=STREAMED)
+    install_edge(app, settings)
+    return app
 
+
+def create_service_app(platform: Platform, service: Service, *, lifespan: Lifespan[FastAPI]) -> FastAPI:
+    """One service behind the gateway."""
+    app = documented_app((*service.routers, *service.internal_routers), lifespan=lifespan)
+    _serve_features(app, platform, readiness_checks={"postgresql": platform.resources.database.ping})
+    app.add_middleware(BodyLimit, streamed=STREAMED)
+    _add_outermost(app, hosts=())
+    return app
+
+
+def documented_app(routers: Iterable[APIRouter], *, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """Routes with their refusals and their OpenAPI document, and those that every process has."""
     app = FastAPI(
         title="Bwenge OS",
         summary="AI personas that teach from a teacher's own material, with citations that open the right page",
@@ -64,26 +77,28 @@ def create_app(settings: Settings, platform: Platform) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
+    install_problem_handlers(app)
+    install_replays(app)
+    for router in (*routers, system.router):
+        app.include_router(router)
+    app.openapi = _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+    return app
+
+
+def _serve_features(app: FastAPI, platform: Platform, *, readiness_checks: Mapping[str, ReadinessCheck]) -> None:
+    """What the routes ask their application for."""
     app.state.database = platform.resources.database
     app.state.token_verifier = platform.token_verifier
     app.state.key_verifier = platform.auth.api_keys
     app.state.operator_denials = platform.auth.operators
     app.state.membership = platform.auth.service
-    app.state.readiness_checks = platform.readiness_checks
+    app.state.readiness_checks = readiness_checks
     app.state.spool = platform.spool
     provide(app.state, *platform.provided)
-    install_problem_handlers(app)
-    install_replays(app)
-    for router in (*platform.routers, job_routes.router, system.router, front_page.router):
-        app.include_router(router)
-    _install_middleware(app, settings)
-    app.openapi = _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
-    return app
 
 
-def _install_middleware(app: FastAPI, settings: Settings) -> None:
-    """The last added is the outermost: every answer, a refusal too, has a request id."""
-    app.add_middleware(BodyLimit, streamed=STREAMED)
+def install_edge(app: FastAPI, settings: Settings) -> None:
+    """The middleware of the process that the world speaks to; the last added is the outermost."""
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -103,9 +118,14 @@ def _install_middleware(app: FastAPI, settings: Settings) -> None:
                 REPLAYED,
             ],
         )
+    _add_outermost(app, hosts=settings.trusted_hosts)
+
+
+def _add_outermost(app: FastAPI, *, hosts: Collection[str]) -> None:
+    """Every answer, a refusal too, has a request id."""
     app.add_middleware(SecurityHeaders, own_policies={"/docs": DOCS_POLICY, "/docs/oauth2-redirect": DOCS_POLICY})
-    if settings.trusted_hosts:
-        app.add_middleware(TrustedHosts, hosts=settings.trusted_hosts)
+    if hosts:
+        app.add_middleware(TrustedHosts, hosts=hosts)
     app.add_middleware(RequestContext)
 
 

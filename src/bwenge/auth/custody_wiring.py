@@ -3,9 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastapi import APIRouter
-
-from bwenge.auth import custody_routes
 from bwenge.auth.contract import AuditLog
 from bwenge.auth.custody_tasks import job_kinds
 from bwenge.auth.erasure import OrganisationErasure
@@ -22,7 +19,6 @@ from bwenge.kit.tenant_data.catalogue import TenantCatalogue
 class CustodyFeature:
     """Works on every feature's tables, which it knows by the catalogue alone."""
 
-    routers: tuple[APIRouter, ...]
     exports: OrganisationExports
     erasure: OrganisationErasure
     paths: SignedPaths
@@ -50,7 +46,6 @@ def build(
         database, blobs, audit=audit, catalogue=catalogue, tombstones=TombstoneFile(tombstones)
     )
     return CustodyFeature(
-        routers=(custody_routes.router,),
         exports=exports,
         erasure=erasure,
         paths=SignedPaths(Signer(link_key)),

@@ -82,17 +82,55 @@ def bwenge(
 
 @cli.command()
 def up(
+    *,
     data_dir: DataDir = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on [BWENGE_HOST; default: 127.0.0.1]")] = None,
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port to listen on [BWENGE_PORT; default: 8000]")
     ] = None,
     demo: Annotated[bool | None, typer.Option("--demo/--no-demo", help="Demo data on the first start")] = None,
+    split: Annotated[
+        bool, typer.Option("--split", help="As eight services, a worker and beat, over Redis")
+    ] = False,  # a flag
+    base_port: Annotated[
+        int | None, typer.Option(min=1, max=65528, help="With --split: the gateway's port; the services' follow it")
+    ] = None,
 ) -> None:
-    """Start the whole platform in one process, with everything embedded."""
-    from bwenge.cli.serving import run_platform  # noqa: PLC0415  # `ask` does not wait for a server's imports
+    """Start the whole platform, by default in one process with everything embedded."""
+    from bwenge.cli.serving import run_platform, run_split  # noqa: PLC0415  # `ask` does not wait for a server's imports
 
-    run_platform(_settings(data_dir=data_dir, host=host, port=port, demo=demo), output)
+    if base_port is not None and not split:
+        raise typer.BadParameter("belongs to --split", param_hint="--base-port")
+    settings = _settings(data_dir=data_dir, host=host, port=base_port or port, demo=demo)
+    if split:
+        run_split(settings, output)
+    else:
+        run_platform(settings, output)
+
+
+@cli.command()
+def serve(
+    service: Annotated[str, typer.Argument(help="gateway, auth, ingest, persona, chat, 3d, analytics or payments")],
+    host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port to listen on [default: 8000 for the gateway, then by 1]")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Run one service of the platform, on the PostgreSQL server of DATABASE_URL."""
+    from bwenge.cli.services import run_service  # noqa: PLC0415  # as above
+
+    run_service(_settings(data_dir=data_dir), service, host=host, port=port)
+
+
+@cli.command()
+def healthcheck(
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Where the process listens [BWENGE_PORT]")] = None,
+) -> None:
+    """End well if the process on this machine's port is alive: for containers."""
+    from bwenge.cli.health import require_health  # noqa: PLC0415  # as above
+
+    require_health(port or _settings().port)
 
 
 @cli.command()

@@ -1,4 +1,4 @@
-"""`bwenge up` and `bwenge migrate`."""
+"""`bwenge up` in both topologies, and `bwenge migrate`."""
 
 import asyncio
 import logging.handlers
@@ -17,12 +17,17 @@ import uvloop
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from bwenge.apps.all_in_one import DatabaseDied, PortTaken, bind, serve
+from bwenge.apps.all_in_one import DatabaseDied, serve
 from bwenge.apps.demo_data import FIRST_QUESTION, Ready
-from bwenge.apps.resources import DatabaseRefused, load_embedder, open_server
+from bwenge.apps.local_redis import NoRedis
+from bwenge.apps.local_split import LocalSplit, ServicesNotReady, require_ports
+from bwenge.apps.one_service import NoDatabase
+from bwenge.apps.resources import Announce, DatabaseRefused, SchemaTooOld, load_embedder, open_server
 from bwenge.apps.secrets import DamagedSecret, Secrets
 from bwenge.apps.settings import Settings
 from bwenge.apps.signing_keys import DamagedKeyCount, SigningKeys
+from bwenge.apps.topology import GATEWAY, SERVICES, port_of
+from bwenge.apps.web_server import PortTaken, bind
 from bwenge.cli.directories import require_keys
 from bwenge.cli.failures import CommandFailed
 from bwenge.kit.data_directory import DataDirectoryInUse
@@ -41,13 +46,13 @@ def run_platform(settings: Settings, output: Console) -> None:
     Raises:
         CommandFailed: the data directory or the port is taken, or PostgreSQL does not start, answer or stay.
     """
-    _allow_connections()
-    with told_plainly(), closing(bind(settings)) as listener:
+    allow_connections()
+    with told_plainly(), closing(bind(settings.host, settings.port)) as listener:
         _serve(settings, listener, output)
     output.print("Stopped.")
 
 
-def _allow_connections() -> None:
+def allow_connections() -> None:
     """Lift the soft limit of open files, which many systems leave at 1,024: each connection is one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
@@ -59,10 +64,7 @@ def _allow_connections() -> None:
 def _serve(settings: Settings, listener: socket.socket, output: Console) -> None:
     secrets = load_secrets(settings)
     log_as_configured(settings)
-
-    def announce(step: str) -> None:
-        output.print(f"  {step}", style="dim")
-
+    announce = _announcing(output)
     output.print(f"Starting Bwenge OS in {settings.data_dir.resolve()}", markup=False)
     with open_server(settings, secrets, announce=announce) as server:
         embedder = load_embedder(settings, announce=announce)
@@ -78,6 +80,40 @@ def _serve(settings: Settings, listener: socket.socket, output: Console) -> None
                     on_ready=lambda ready: _welcome(ready, settings, output),
                 )
             )
+
+
+def run_split(settings: Settings, output: Console) -> None:
+    """Run the services, a worker and beat as processes, until interrupted.
+
+    Raises:
+        CommandFailed: as `run_platform`; or there is no Redis, or a service does not become ready.
+    """
+    allow_connections()
+    with told_plainly():
+        require_ports(settings)
+        secrets = load_secrets(settings)
+        log_as_configured(settings)
+        announce = _announcing(output)
+        output.print(f"Starting Bwenge OS in {settings.data_dir.resolve()}", markup=False)
+        with open_server(settings, secrets, announce=announce) as server:
+            split = LocalSplit(settings, secrets, server)
+
+            def on_ready(ready: Ready) -> None:
+                _list_services(settings, split, output)
+                _welcome(ready, settings, output)
+
+            asyncio.run(split.run(announce=announce, on_ready=on_ready))
+    output.print("Stopped.")
+
+
+def _list_services(settings: Settings, split: LocalSplit, output: Console) -> None:
+    output.print(f"\nServices, each with its log in {split.logs}:", markup=False)
+    for name in (GATEWAY, *SERVICES):
+        output.print(f"  {name:10} port {port_of(name, base_port=settings.port)}", markup=False)
+
+
+def _announcing(output: Console) -> Announce:
+    return lambda step: output.print(f"  {step}", style="dim")
 
 
 def migrate_database(settings: Settings) -> bool:
@@ -117,6 +153,10 @@ def told_plainly() -> Iterator[None]:
         DatabaseRefused,
         PortTaken,
         DatabaseDied,
+        NoDatabase,
+        NoRedis,
+        SchemaTooOld,
+        ServicesNotReady,
     ) as error:
         raise CommandFailed(str(error)) from error
     except OperationalError as error:

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-
-from fastapi import APIRouter
+from typing import Final
 
 from bwenge.analytics.contract import EventRecorder
 from bwenge.auth.contract import Members, Tenants
@@ -22,6 +21,8 @@ from bwenge.knowledge.tasks import job_kinds
 from bwenge.payments.contract import Quotas
 from bwenge.providers.embedding.base import Embedder
 
+ROUTERS: Final = (routes.router, file_routes.router)
+
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
@@ -36,7 +37,6 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class KnowledgeFeature:
-    routers: tuple[APIRouter, ...]
     sources: SourceService
     ingestion: SourceIngestion
     removal: SourceRemoval
@@ -71,7 +71,6 @@ def build(
     ingestion = SourceIngestion(database, blobs, embedder, work_dir=work_dir, limits=ExtractionLimits())
     removal = SourceRemoval(database, blobs)
     return KnowledgeFeature(
-        routers=(routes.router, file_routes.router),
         sources=sources,
         ingestion=ingestion,
         removal=removal,

@@ -1,0 +1,180 @@
+"""The split topology on one machine: eight services, a worker and beat as processes, with what they stand on."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from pathlib import Path
+from typing import Final
+
+import httpx2
+from sqlalchemy.engine import URL
+
+from bwenge.apps.all_in_one import DATABASE_CHECK_SECONDS, DatabaseDied
+from bwenge.apps.children import Child, Program, stop_all
+from bwenge.apps.composition import compose
+from bwenge.apps.demo_data import DemoData, Ready
+from bwenge.apps.local_redis import prepare_redis
+from bwenge.apps.resources import Announce, Server, lazy_embedder, open_resources
+from bwenge.apps.secrets import Secrets
+from bwenge.apps.settings import Settings, reachable_host
+from bwenge.apps.topology import GATEWAY, SERVICES, port_of
+from bwenge.apps.web_server import STOP_SECONDS, bind
+from bwenge.kit.db import SINGLE
+
+START_SECONDS: Final = 120.0
+_CHECK_SECONDS: Final = 0.1
+_GRACE_SECONDS: Final = STOP_SECONDS + 10.0
+"""A service closes what it holds after its last answer."""
+
+LOOPBACK: Final = "127.0.0.1"
+
+
+class ServicesNotReady(RuntimeError):
+    def __init__(self, names: Iterable[str], logs: Path) -> None:
+        super().__init__(f"Not ready after {START_SECONDS:.0f} s: {', '.join(names)}. Their logs in {logs} say why.")
+
+
+def require_ports(settings: Settings) -> None:
+    """Raises `PortTaken` where one of the eight is not free; services take them for good a moment later."""
+    with closing(bind(settings.host, settings.port)):
+        for name in SERVICES:
+            bind(LOOPBACK, port_of(name, base_port=settings.port)).close()
+
+
+class LocalSplit:
+    """The processes, from their start to their end; the database is the caller's.
+
+    Raises:
+        NoRedis: There is no Redis server to be had.
+    """
+
+    def __init__(self, settings: Settings, secrets: Secrets, server: Server) -> None:
+        self._settings = settings
+        self._secrets = secrets
+        self._server = server
+        self.logs = settings.data_dir / "logs"
+        self.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        redis = None
+        if settings.redis_url is None:
+            redis = prepare_redis(settings.data_dir / "redis", password=secrets.broker_password)
+        redis_url = redis.url if redis is not None else settings.redis_url.get_secret_value()  # type: ignore[union-attr]
+        shared = _environment(settings, database=server.url, redis_url=redis_url)
+        self._redis = [] if redis is None else [self._child("redis", redis.command, {})]
+        behind = shared | {"BWENGE_TRUSTED_PROXIES": LOOPBACK}
+        self._persona = self._service("persona", behind)
+        self._others = [
+            self._service(GATEWAY, shared, "--host", settings.host),
+            *(self._service(name, behind) for name in SERVICES if name != "persona"),
+            self._child("worker", _bwenge("worker"), shared),
+            self._child("beat", _bwenge("beat"), shared),
+        ]
+
+    async def run(self, *, announce: Announce, on_ready: Callable[[Ready], None]) -> None:
+        """Until a signal.
+
+        Raises:
+            ServicesNotReady, DatabaseDied
+        """
+        async with self._started():
+            stopping = _on_signal()
+            work = asyncio.create_task(self._serve(announce, on_ready))
+            await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            announce("Stopping: running answers end first")
+            for task in (work, stopping):
+                task.cancel()
+            results = await asyncio.gather(work, stopping, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    async def _serve(self, announce: Announce, on_ready: Callable[[Ready], None]) -> None:
+        announce("Starting eight services, a worker and beat")
+        await self._await_ready()
+        on_ready(await self._demo(announce))
+        while not self._server.has_died:  # noqa: ASYNC110  # a thread learns of it, and has no event for this loop
+            await asyncio.sleep(DATABASE_CHECK_SECONDS)
+        raise DatabaseDied
+
+    @asynccontextmanager
+    async def _started(self) -> AsyncIterator[None]:
+        """Chat needs personas to end its turns, and all of them what they stand on."""
+        for child in (*self._redis, self._persona, *self._others):
+            child.start()
+        try:
+            yield
+        finally:
+            await stop_all(self._others, seconds=_GRACE_SECONDS)
+            await stop_all([self._persona], seconds=_GRACE_SECONDS)
+            await stop_all(self._redis, seconds=_GRACE_SECONDS)
+
+    async def _await_ready(self) -> None:
+        """The gateway is ready when every service behind it is."""
+        base_port = self._settings.port
+        waiting = {name: (LOOPBACK, port_of(name, base_port=base_port)) for name in SERVICES}
+        waiting[GATEWAY] = (reachable_host(self._settings.host), base_port)
+        deadline = asyncio.get_running_loop().time() + START_SECONDS
+        async with httpx2.AsyncClient(timeout=5.0, trust_env=False) as client:
+            while waiting:
+                for name, (host, port) in list(waiting.items()):
+                    if await _is_ready(client, host, port):
+                        del waiting[name]
+                if asyncio.get_running_loop().time() > deadline:
+                    raise ServicesNotReady(waiting, self.logs)
+                await asyncio.sleep(_CHECK_SECONDS)
+
+    async def _demo(self, announce: Announce) -> Ready:
+        """The worker reads its lesson."""
+        async with AsyncExitStack() as stack:
+            resources = await stack.enter_async_context(
+                open_resources(
+                    self._settings,
+                    self._secrets,
+                    server=self._server,
+                    embedder=lazy_embedder(self._settings),
+                    pools=SINGLE,
+                )
+            )
+            platform = compose(self._settings, self._secrets, resources)
+            return await DemoData(self._settings, self._secrets, platform).ensure(announce)
+
+    def _service(self, name: str, environment: Mapping[str, str], *options: str) -> Child:
+        return self._child(name, _bwenge("serve", name, *options), environment)
+
+    def _child(self, name: str, command: tuple[str, ...], environment: Mapping[str, str]) -> Child:
+        return Child(Program(name, command, environment), logs=self.logs)
+
+
+def _bwenge(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "bwenge", *arguments)
+
+
+def _environment(settings: Settings, *, database: URL, redis_url: str) -> dict[str, str]:
+    """The operator's own settings, and over them what this topology decides."""
+    # Every process logs in as the platform's own roles: the administrator's name and password stay here.
+    server = database.set(drivername="postgresql", username=None, password=None)
+    return dict(os.environ) | {
+        "DATABASE_URL": server.render_as_string(hide_password=False),
+        "REDIS_URL": redis_url,
+        "BWENGE_DATA_DIR": str(settings.data_dir.resolve()),
+        "BWENGE_HOST": settings.host,
+        "BWENGE_PORT": str(settings.port),
+        "BWENGE_SERVICE_URL": f"http://{LOOPBACK}:{{port}}",
+    }
+
+
+async def _is_ready(client: httpx2.AsyncClient, host: str, port: int) -> bool:
+    with suppress(httpx2.TransportError):
+        return (await client.get(f"http://{host}:{port}/health/ready")).status_code == httpx2.codes.OK
+    return False
+
+
+def _on_signal() -> "asyncio.Task[bool]":
+    """Done when the operator asks this process to end."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked.set)
+    return asyncio.create_task(asked.wait())

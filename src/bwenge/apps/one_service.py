@@ -1,0 +1,92 @@
+"""One service of the split topology, behind the gateway, on a database that others have prepared."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+from bwenge.apps.composition import Platform, compose, service_calls
+from bwenge.apps.resources import Resources, Server, await_schema, driver_url, lazy_embedder, open_resources
+from bwenge.apps.secrets import Secrets
+from bwenge.apps.settings import Settings
+from bwenge.apps.topology import Service, port_of
+from bwenge.apps.web import create_service_app
+from bwenge.apps.web_server import KEEP_ALIVE_SECONDS, DrainingServer, listen, web_config
+from bwenge.persona.remote import RemoteReplies
+
+LOOPBACK: Final = ("127.0.0.1", "::1")
+"""Whom a service believes who the client is where no setting names the gateway's addresses."""
+
+
+class NoDatabase(RuntimeError):
+    def __init__(self) -> None:
+        super().__init__(
+            "DATABASE_URL is not set. One service alone has no database of its own: name one, or start the whole"
+            " platform with `bwenge up`, or as separate processes with `bwenge up --split`."
+        )
+
+
+async def serve_service(settings: Settings, secrets: Secrets, service: Service, *, listener: socket.socket) -> None:
+    """Run on the socket until a signal stops the web server.
+
+    Raises:
+        NoDatabase, PortTaken
+        SchemaTooOld: The database was not migrated in time.
+    """
+    async with AsyncExitStack() as stack:
+        resources = await stack.enter_async_context(_resources(settings, secrets, service))
+        remote = await stack.enter_async_context(_replies_elsewhere(settings, secrets))
+        platform = compose(settings, secrets, resources, remote_replies=remote)
+        app = create_service_app(platform, service, lifespan=lambda _app: _running(platform, service))
+        listen(listener)
+        config = web_config(
+            app,
+            trusted_proxies=settings.trusted_proxies or LOOPBACK,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        )
+        web = DrainingServer(config, drain=platform.drain)
+        await web.serve(sockets=[listener])
+        if not web.started:
+            raise RuntimeError("the web server did not start; its log says why")
+
+
+@asynccontextmanager
+async def _resources(settings: Settings, secrets: Secrets, service: Service) -> AsyncIterator[Resources]:
+    if settings.database_url is None:
+        raise NoDatabase
+    server = Server(driver_url(settings.database_url.get_secret_value()), schema_changed=False)
+    embedder = lazy_embedder(settings)
+    async with open_resources(settings, secrets, server=server, embedder=embedder, pools=service.pools) as resources:
+        await await_schema(resources.database)
+        if service.embeds:
+            await asyncio.to_thread(embedder.load)
+        yield resources
+
+
+@asynccontextmanager
+async def _replies_elsewhere(settings: Settings, secrets: Secrets) -> AsyncIterator[RemoteReplies]:
+    address = settings.address_of("persona", port=port_of("persona", base_port=settings.port))
+    replies = RemoteReplies(address, service_calls(secrets))
+    try:
+        yield replies
+    finally:
+        await replies.close()
+
+
+@asynccontextmanager
+async def _running(platform: Platform, service: Service) -> AsyncIterator[None]:
+    """What one service does beside answering; jobs are the workers'."""
+    platform.signing_keys.start(platform.auth.keys)
+    if service.name == "auth":
+        await platform.custody.erasure.replay()
+    if service.name == "chat":
+        await platform.chat.start()
+    try:
+        yield
+    finally:
+        if service.name == "chat":
+            await platform.chat.stop()
+        await platform.rate_limiter.close()
+        await platform.auth.recovery.finish()
+        await platform.signing_keys.stop()
