@@ -18,6 +18,10 @@ EDGES: Final = frozenset({"wiring", "routes", "tasks", "remote", "sockets", "upl
 """The roles of a feature that meet the outside, as the last word of a module's name (`routes`, `answer_routes`): they
 may speak the web framework's or the queue's language, and reach the tables through the service only."""
 
+EDGE_PACKAGES: Final = frozenset({"gateway"})
+"""Packages that are an edge as a whole: the gateway has no use case of its own, and speaks the web server's language in
+every module."""
+
 TABLE_ROLES: Final = frozenset({"repository", "models"})
 
 LIBRARIES: Final = frozenset(
@@ -85,7 +89,7 @@ def libraries(root: Path) -> list[str]:
         f"{module.place(imported.line)}: {module.name} imports {imported.name.split('.')[0]}, a framework, a broker"
         " or a vendor's library; only edges and adapters may (a mere library is named in LIBRARIES)"
         for module in product_modules(root)
-        if _is_role(module) and _edge(module) is None
+        if _is_role(module) and _edge(module) is None and module.top not in EDGE_PACKAGES
         for imported in _foreign(module)
         if imported.name.split(".")[0] not in LIBRARIES
     }

@@ -1,0 +1,99 @@
+"""Bytes of a WebSocket, both ways, as they come: who speaks WebSocket are the client and the service."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+FLUSH_SECONDS: Final = 10.0
+"""How long one side may take what the other left before it ended."""
+
+
+class Tunnel:
+    """Joins two transports. Whoever is slow to take makes the other wait; whoever ends, ends the other.
+
+    Pings, close codes and silence are the service's business. The two protocols report what happens to theirs.
+    """
+
+    def __init__(self, client: asyncio.Transport, service: asyncio.Transport, *, on_end: Callable[[], None]) -> None:
+        self._client = client
+        self._service = service
+        self._on_end: Callable[[], None] | None = on_end
+        self._has_client_finished = False
+        self._has_service_finished = False
+
+    def from_client(self, data: bytes) -> None:
+        _write(self._service, data)
+
+    def from_service(self, data: bytes) -> None:
+        _write(self._client, data)
+
+    def client_is_full(self) -> None:
+        _pause(self._service)
+
+    def client_has_room(self) -> None:
+        _resume(self._service)
+
+    def service_is_full(self) -> None:
+        _pause(self._client)
+
+    def service_has_room(self) -> None:
+        _resume(self._client)
+
+    def client_finished(self) -> None:
+        """It will send no more, and may still read; where the service has finished, too, all is said."""
+        self._has_client_finished = True
+        if self._has_service_finished:
+            self.close()
+        else:
+            _finish(self._service)
+
+    def service_finished(self) -> None:
+        """As `client_finished`; a client that then stays is not waited for."""
+        self._has_service_finished = True
+        if self._has_client_finished:
+            self.close()
+        else:
+            _finish(self._client)
+            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.close)
+
+    def client_lost(self, error: Exception | None) -> None:
+        self._ended(self._service, error)
+
+    def service_lost(self, error: Exception | None) -> None:
+        self._ended(self._client, error)
+
+    def close(self) -> None:
+        """End both sides once they have taken what is left."""
+        self._ended(self._client, None)
+        self._ended(self._service, None)
+
+    def _ended(self, other: asyncio.Transport, error: Exception | None) -> None:
+        if error is not None:
+            other.abort()
+        elif not other.is_closing():
+            other.close()
+            if other.get_write_buffer_size():
+                asyncio.get_running_loop().call_later(FLUSH_SECONDS, other.abort)
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
+
+
+def _write(transport: asyncio.Transport, data: bytes) -> None:
+    if data and not transport.is_closing():
+        transport.write(data)
+
+
+def _pause(transport: asyncio.Transport) -> None:
+    if not transport.is_closing():
+        transport.pause_reading()
+
+
+def _resume(transport: asyncio.Transport) -> None:
+    if not transport.is_closing():
+        transport.resume_reading()
+
+
+def _finish(transport: asyncio.Transport) -> None:
+    if not transport.is_closing() and transport.can_write_eof():
+        transport.write_eof()
