@@ -95,7 +95,7 @@ fmt: $(READY) ## Format, and mend what the linter can mend
 	@$(BIN)/ruff format .
 
 .PHONY: lock
-lock: $(READY) ## Resolve pyproject.toml into requirements.lock (ARGS=--upgrade takes newer releases)
+lock: $(READY) ## Resolve pyproject.toml into the three locks (ARGS=--upgrade takes newer releases)
 	@tools/lock.sh "$(BIN)/python" $(ARGS)
 
 .PHONY: clean
