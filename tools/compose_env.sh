@@ -11,7 +11,7 @@ random() {
     head -c "$1" /dev/urandom
 }
 
-umask 077
+# What mktemp makes is its owner's alone.
 draft=$(mktemp "$file.XXXXXX")
 trap 'rm -f "$draft"' EXIT
 {
