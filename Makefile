@@ -19,6 +19,20 @@ CORPUS := ../shared/data
 run: setup ## Start Bwenge OS on http://127.0.0.1:8000 (ARGS="--port 9000" and the like)
 	@$(BIN)/bwenge up $(ARGS)
 
+.PHONY: up
+up: ## Start the split topology: through Docker Compose where Docker runs, else as local processes (up-local)
+	@if docker info > /dev/null 2>&1 && docker compose version > /dev/null 2>&1; then \
+		tools/compose_env.sh; \
+		exec docker compose --env-file deploy/.env -f deploy/compose.yaml up --build $(ARGS); \
+	else \
+		echo "Docker does not run here, so the services start as processes of this machine (make up-local)."; \
+		$(MAKE) --no-print-directory up-local; \
+	fi
+
+.PHONY: up-local
+up-local: $(READY) ## Start the split topology as local processes (ARGS="--base-port 9000" and the like)
+	@$(BIN)/bwenge up --split $(ARGS)
+
 .PHONY: setup
 setup: $(READY) ## Prepare .venv from requirements.lock; the other targets do it by themselves
 
@@ -95,7 +109,7 @@ fmt: $(READY) ## Format, and mend what the linter can mend
 	@$(BIN)/ruff format .
 
 .PHONY: lock
-lock: $(READY) ## Resolve pyproject.toml into requirements.lock (ARGS=--upgrade takes newer releases)
+lock: $(READY) ## Resolve pyproject.toml into the three locks (ARGS=--upgrade takes newer releases)
 	@tools/lock.sh "$(BIN)/python" $(ARGS)
 
 .PHONY: clean

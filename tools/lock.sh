@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
-# Writes requirements.lock from pyproject.toml: `tools/lock.sh PYTHON [options of uv pip compile]`.
-# The lock holds hashes and no addresses, so it installs from whatever registry a machine is set up with.
+# Writes the locks from pyproject.toml: `tools/lock.sh PYTHON [options of uv pip compile]`.
+#   requirements.lock          everything: the product, and what it is developed and built with
+#   requirements-runtime.lock  the part of it that the product runs on, for the image
+#   requirements-build.lock    the part of it that builds the product's wheel
+# They hold hashes and no addresses, so they install from whatever registry a machine is set up with.
 set -euo pipefail
 
 python=$1
@@ -11,6 +14,13 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 "$python" -m venv "$scratch/venv"
 "$scratch/venv/bin/python" -m pip install --quiet --disable-pip-version-check uv
-"$scratch/venv/bin/uv" pip compile pyproject.toml --group dev --universal --python-version 3.11 \
-    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --quiet \
-    -o requirements.lock "$@"
+compile() {
+    local lock=$1
+    shift
+    "$scratch/venv/bin/uv" pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+        --custom-compile-command "make lock" --quiet -o "$lock" "$@"
+}
+compile requirements.lock pyproject.toml --group dev "$@"
+# The parts take the versions of the whole, so these resolve to the same whatever has been released since.
+compile requirements-runtime.lock pyproject.toml --constraint requirements.lock
+compile requirements-build.lock --group build --constraint requirements.lock
