@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from bench.embedding import QUERY
 from bench.synthetic import EMBEDDING_MODEL, Material, Question, Shape, load, migrated_server, role_urls
-from bwenge.kit.db import Database
+from bwenge.kit.db import SINGLE, Database
 from bwenge.kit.telemetry import configure_logging
 from bwenge.knowledge import retrieval
 from bwenge.knowledge.analysis import analyse_query
@@ -120,7 +120,7 @@ async def _measure_all(
     admin_url: URL, layouts: Mapping[str, Material], *, rounds: int, embedder: Embedder | None
 ) -> dict[str, dict[str, Any]]:
     # One connection, so that the warm-up prepares all that is asked afterwards.
-    database = Database(role_urls(admin_url), pool_size=1)
+    database = Database(role_urls(admin_url), pools=SINGLE)
     try:
         with TemporaryDirectory() as folder:
             model: Embedder = embedder or MiniLMEmbedder.load(Path(folder))

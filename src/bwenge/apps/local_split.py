@@ -57,12 +57,14 @@ class LocalSplit:
         self._server = server
         self.logs = settings.data_dir / "logs"
         self.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        redis = None
+        self._redis: list[Child] = []
         if settings.redis_url is None:
             redis = prepare_redis(settings.data_dir / "redis", password=secrets.broker_password)
-        redis_url = redis.url if redis is not None else settings.redis_url.get_secret_value()  # type: ignore[union-attr]
+            self._redis.append(self._child("redis", redis.command, {}))
+            redis_url = redis.url
+        else:
+            redis_url = settings.redis_url.get_secret_value()
         shared = _environment(settings, database=server.url, redis_url=redis_url)
-        self._redis = [] if redis is None else [self._child("redis", redis.command, {})]
         behind = shared | {"BWENGE_TRUSTED_PROXIES": LOOPBACK}
         self._persona = self._service("persona", behind)
         self._others = [

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from limits import parse
 from pydantic import AliasChoices, BaseModel, Field, SecretStr, field_validator, model_validator
@@ -20,6 +21,8 @@ from bwenge.apps.addresses import ANY, is_everybody, normalize_address, normaliz
 from bwenge.kit.mail import MailServer, mail_address
 
 MIN_SECRET_CHARACTERS: Final = 32
+FLOOD_RATE: Final = "6000/minute"
+"""Of one address, behind which a school may be: fifty learners at two requests a second."""
 RATE_PREFIX: Final = "BWENGE_RATE_LIMIT_"
 
 
@@ -167,9 +170,12 @@ class Settings(BaseSettings):
     @classmethod
     def _refuse_what_leads_nowhere(cls, value: str) -> str:
         try:
-            normalize_address(value.format(service="service", port=1))
+            address = urlsplit(normalize_address(value.format(service="service", port=1)))
+            is_whole = address.scheme == "http" and address.port is not None
         except (ValueError, LookupError, AttributeError):
-            raise ValueError("needs the form http://bwenge-{service}:{port}") from None
+            is_whole = False
+        if not is_whole:
+            raise ValueError("needs the form http://bwenge-{service}:{port}")
         return value
 
     @field_validator("cors_origins")
@@ -216,6 +222,12 @@ class Settings(BaseSettings):
     def address_of(self, service: str, *, port: int) -> str:
         """Where other processes of the platform reach a service."""
         return self.service_url.format(service=service, port=port).rstrip("/")
+
+    @property
+    def flood_per_minute(self) -> int:
+        """What one network may ask altogether, from BWENGE_RATE_LIMIT_FLOOD."""
+        rate = parse(self.rate_limit_overrides.get("FLOOD", FLOOD_RATE))
+        return max(1, rate.amount * 60 // rate.get_expiry())
 
     @property
     def wants_demo(self) -> bool:

@@ -17,6 +17,7 @@ from bwenge.apps.settings import Settings
 from bwenge.apps.topology import PUBLIC_ROUTERS, Service
 from bwenge.kit.http import system
 from bwenge.kit.http.dependencies import provide
+from bwenge.kit.http.flood import FloodGuard
 from bwenge.kit.http.headers import SecurityHeaders
 from bwenge.kit.http.hosts import TrustedHosts
 from bwenge.kit.http.idempotency import REPLAYED, install_replays
@@ -99,6 +100,10 @@ def _serve_features(app: FastAPI, platform: Platform, *, readiness_checks: Mappi
 
 def install_edge(app: FastAPI, settings: Settings) -> None:
     """The middleware of the process that the world speaks to; the last added is the outermost."""
+    if settings.rate_limits:
+        per_minute = settings.flood_per_minute
+        # Ten seconds of it at once: a class that opens its books.
+        app.add_middleware(FloodGuard, per_minute=per_minute, burst=max(1, per_minute // 6))
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -62,7 +62,7 @@ class FloodGuard:
     It stands inside of `RequestContext`, so that refusals have an id, and around everything else.
     """
 
-    def __init__(self, app: ASGIApp, *, per_minute: int = 6000, burst: int = 1000) -> None:
+    def __init__(self, app: ASGIApp, *, per_minute: int, burst: int) -> None:
         self._app = app
         self._per_minute = per_minute
         self._buckets = TokenBuckets(per_second=per_minute / 60, burst=burst)
