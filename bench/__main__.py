@@ -9,7 +9,7 @@ import platform
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bench import embedding, first_token, ingestion, logins, memory, search
+from bench import embedding, first_token, gateway, ingestion, logins, memory, search
 from bwenge.kit.telemetry import configure_logging
 
 Tables = Mapping[str, Mapping[str, Any]]
@@ -34,6 +34,11 @@ def _first_token(*, scale: bool) -> Tables:
     }
 
 
+def _gateway(*, scale: bool) -> Tables:
+    results = gateway.run(requests=20_000) if scale else gateway.run()
+    return {f"Through the gateway, {name}: python -m bench.gateway": row for name, row in results.items()}
+
+
 def _logins(*, scale: bool) -> Tables:
     return {"Reading beside 8 logins at once: python -m bench.logins": logins.run(reads=1000 if scale else 300)}
 
@@ -48,6 +53,7 @@ BENCHES: Mapping[str, Callable[..., Tables]] = {
     "memory": _memory,
     "ingestion": _ingestion,
     "first_token": _first_token,
+    "gateway": _gateway,
     "logins": _logins,
     "search": _search,
 }

@@ -14,6 +14,7 @@ from websockets.http11 import Request, Response
 
 from tests.support.gateways import (
     GOOD_TOKEN,
+    OK,
     PATIENCE,
     Received,
     RunningGateway,
@@ -212,6 +213,24 @@ async def test_bytes_sent_behind_the_handshake_are_not_lost() -> None:
         await closed(writer)
     assert service.requests[0].all_of(b"upgrade") == [b"websocket"]
     assert service.requests[0].all_of(b"connection") == [b"Upgrade"]
+
+
+async def test_a_handshake_behind_another_request_waits_for_its_turn_with_what_follows_it() -> None:
+    async def answer(received: Received) -> None:
+        if b"/socket" not in received.first_line:
+            received.writer.write(OK)
+            return
+        received.writer.write(SWITCH)
+        received.writer.write(await received.reader.readexactly(5))
+        await received.writer.drain()
+        received.writer.close()
+
+    async with gateway_before(ScriptedService(answer)) as gateway:
+        answers = await gateway.ask_all(b"GET /echo HTTP/1.1\r\nHost: h\r\n\r\n" + HANDSHAKE + b"early")
+        first, _, second = answers.partition(b"ok")
+        assert first.startswith(b"HTTP/1.1 200 ")
+        assert second.startswith(b"HTTP/1.1 101 ")
+        assert second.endswith(b"\r\n\r\nearly")
 
 
 async def test_both_halves_of_a_tunnel_end_by_themselves() -> None:

@@ -398,7 +398,8 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
         return True
 
     def _hold(self, data: bytes) -> None:
-        if self._active is not None and self._active.wants_tunnel:
+        # The last request that was read; others may still be answered before it.
+        if isinstance(self.cycle, GatewayCycle) and self.cycle.wants_tunnel:
             self._early += data
             if len(self._early) > EARLY_BYTES:
                 self.flow.pause_reading()

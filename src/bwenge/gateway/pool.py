@@ -27,6 +27,7 @@ class UpstreamPool:
         self._connecting = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._sweep: asyncio.TimerHandle | None = None
+        self._is_closed = False
 
     @property
     def open_connections(self) -> int:
@@ -53,7 +54,7 @@ class UpstreamPool:
 
     def release(self, connection: UpstreamConnection) -> None:
         """Keep it if the next request may use it, and end it otherwise."""
-        if not connection.is_reusable:
+        if self._is_closed or not connection.is_reusable:
             connection.abort(Broken())
             return
         loop = asyncio.get_running_loop()
@@ -69,7 +70,8 @@ class UpstreamPool:
         self._wake()
 
     def close(self) -> None:
-        """End the connections that are not in use."""
+        """End the connections that are not in use, and later those that are."""
+        self._is_closed = True
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None

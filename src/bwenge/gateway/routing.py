@@ -17,6 +17,7 @@ class PublicRoute:
 
     Attributes:
         path: As the service's own router has it, with parameters in braces.
+        methods: A WebSocket's is GET.
         needs_token: Whether the service refuses whoever has none; asked for its own methods only, since a browser's
             preflight has none.
         max_body_bytes: Above this a body is refused here, before the service's own limit is asked.
