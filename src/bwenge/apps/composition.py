@@ -1,7 +1,6 @@
 """Features wired to resources and to each other."""
 
 import asyncio
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from fastapi import APIRouter
 
 from bwenge.analytics.service import EventLog
 from bwenge.apps.resources import Resources
+from bwenge.apps.schedule import SCHEDULE, recurring_kinds
+from bwenge.apps.scratch import remove_all_but_held
 from bwenge.apps.secrets import Secrets
 from bwenge.apps.settings import Settings
 from bwenge.apps.signing_keys import KeySet, SigningKeys
@@ -26,6 +27,7 @@ from bwenge.auth.wiring import AuthFeature
 from bwenge.chat import wiring as chat_wiring
 from bwenge.chat.erasure import ConversationErasure
 from bwenge.chat.wiring import ChatFeature, Reading
+from bwenge.kit.db import Database
 from bwenge.kit.http.system import ReadinessCheck
 from bwenge.kit.idempotency.answers import KeptAnswers
 from bwenge.kit.identity import TokenVerifier
@@ -129,8 +131,8 @@ class Platform:
 
 
 def _make_empty(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    remove_all_but_held(folder)
 
 
 def _auth(
@@ -156,13 +158,15 @@ def _auth(
     )
 
 
-def compose(settings: Settings, secrets: Secrets, resources: Resources) -> Platform:
+def compose(settings: Settings, secrets: Secrets, resources: Resources, *, work_dir: Path | None = None) -> Platform:
+    """Wire all features; nothing runs before `start`. Files are taken apart in `work_dir`, or in the shared one."""
     database = resources.database
+    work_dir = work_dir or settings.data_dir / "work"
     events = EventLog()
     payments = payments_wiring.build(database, tenants=TenantDirectory(), audit=AuditTrail())
     signing_keys = SigningKeys(secrets, settings.data_dir)
     auth = _auth(settings, secrets, resources, signing_keys=signing_keys.present(), seats=payments.quotas)
-    custody = _custody(settings, secrets, resources, audit=auth.audit)
+    custody = _custody(settings, secrets, resources, audit=auth.audit, work_dir=work_dir)
     personas = persona_wiring.build(database, members=auth.service, classes=auth.classes)
     knowledge = knowledge_wiring.build(
         database,
@@ -176,7 +180,7 @@ def compose(settings: Settings, secrets: Secrets, resources: Resources) -> Platf
             quotas=payments.quotas,
         ),
         link_key=secrets.source_link_key,
-        work_dir=settings.data_dir / "work",
+        work_dir=work_dir,
     )
     replies = _replies(resources, personas, knowledge)
     chat = chat_wiring.build(
@@ -199,12 +203,17 @@ def compose(settings: Settings, secrets: Secrets, resources: Resources) -> Platf
         knowledge=knowledge,
         chat=chat,
         reading=_reading(auth, personas, knowledge),
-        jobs=JobRunner(database, (*knowledge.job_kinds, *custody.job_kinds)),
+        jobs=_runner(database, knowledge, custody),
         rate_limiter=_rate_limiter(settings),
         kept_answers=KeptAnswers(secrets.kept_answers_key),
         spool=settings.data_dir / "uploads",
-        work_dir=settings.data_dir / "work",
+        work_dir=work_dir,
     )
+
+
+def _runner(database: Database, knowledge: KnowledgeFeature, custody: CustodyFeature) -> JobRunner:
+    kinds = (*knowledge.job_kinds, *custody.job_kinds, *recurring_kinds(database))
+    return JobRunner(database, kinds, schedule=SCHEDULE)
 
 
 def _replies(resources: Resources, personas: PersonaFeature, knowledge: KnowledgeFeature) -> PersonaReplies:
@@ -235,7 +244,9 @@ def _rate_limiter(settings: Settings) -> RateLimiter:
     )
 
 
-def _custody(settings: Settings, secrets: Secrets, resources: Resources, *, audit: AuditLog) -> CustodyFeature:
+def _custody(
+    settings: Settings, secrets: Secrets, resources: Resources, *, audit: AuditLog, work_dir: Path
+) -> CustodyFeature:
     return custody_wiring.build(
         resources.database,
         resources.blobs,
@@ -243,5 +254,5 @@ def _custody(settings: Settings, secrets: Secrets, resources: Resources, *, audi
         catalogue=tenant_catalogue(),
         link_key=secrets.result_link_key,
         tombstones=settings.data_dir / TOMBSTONES,
-        work_dir=settings.data_dir / "work",
+        work_dir=work_dir,
     )

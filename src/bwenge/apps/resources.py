@@ -15,6 +15,7 @@ from bwenge.kit.blobs.store import BlobStore
 from bwenge.kit.data_directory import DataDirectoryInUse, DataDirectoryLock
 from bwenge.kit.db import POOL_SIZE, Database, DatabaseURLs
 from bwenge.kit.embedded_postgres import EmbeddedPostgres, running_server
+from bwenge.kit.jobs.queues import POOL_SIZE as RUNNER_POOL_SIZE
 from bwenge.kit.mail import Mailer, MailServer, NoMailer, SMTPMailer
 from bwenge.migrations.runner import migrate
 from bwenge.providers.embedding.base import Embedder
@@ -137,11 +138,12 @@ async def open_database(server: URL, secrets: Secrets, *, pool_size: int = POOL_
 
 @asynccontextmanager
 async def open_resources(
-    settings: Settings, secrets: Secrets, *, server: Server, embedder: Embedder
+    settings: Settings, secrets: Secrets, *, server: Server, embedder: Embedder, pool_size: int = RUNNER_POOL_SIZE
 ) -> AsyncIterator[Resources]:
+    """Open what features are built on; by default with connections enough to serve and to run jobs."""
     async with AsyncExitStack() as stack:
         yield Resources(
-            database=await stack.enter_async_context(open_database(server.url, secrets)),
+            database=await stack.enter_async_context(open_database(server.url, secrets, pool_size=pool_size)),
             blobs=BlobStore.on_disk(settings.data_dir / "blobs"),
             embedder=embedder,
             model=_language_model(settings, stack),

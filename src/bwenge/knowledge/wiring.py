@@ -9,8 +9,9 @@ from bwenge.analytics.contract import EventRecorder
 from bwenge.auth.contract import Members, Tenants
 from bwenge.kit.blobs.store import BlobStore
 from bwenge.kit.db import Database
-from bwenge.kit.jobs.runner import JobKind
-from bwenge.knowledge import file_routes, routes
+from bwenge.kit.jobs.kinds import JobKind
+from bwenge.kit.jobs.standing import JobOverview
+from bwenge.knowledge import file_routes, routes, worker_routes
 from bwenge.knowledge.contract import PersonaAccess
 from bwenge.knowledge.ingestion import SourceIngestion
 from bwenge.knowledge.links import SignedSourceLinks
@@ -42,12 +43,13 @@ class KnowledgeFeature:
     removal: SourceRemoval
     search: HybridSearch
     links: SignedSourceLinks
+    workers: JobOverview
     job_kinds: tuple[JobKind, ...]
 
     @property
     def provided(self) -> tuple[object, ...]:
         """What the routes ask for."""
-        return self.sources, self.search, self.links
+        return self.sources, self.search, self.links, self.workers
 
 
 def build(
@@ -71,11 +73,12 @@ def build(
     ingestion = SourceIngestion(database, blobs, embedder, work_dir=work_dir, limits=ExtractionLimits())
     removal = SourceRemoval(database, blobs)
     return KnowledgeFeature(
-        routers=(routes.router, file_routes.router),
+        routers=(routes.router, file_routes.router, worker_routes.router),
         sources=sources,
         ingestion=ingestion,
         removal=removal,
         search=HybridSearch(database, embedder),
         links=SignedSourceLinks(link_key, personas=neighbours.personas),
+        workers=JobOverview(database),
         job_kinds=tuple(job_kinds(ingestion, removal, sources)),
     )
