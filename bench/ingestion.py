@@ -79,7 +79,8 @@ async def _measure(admin_url: URL, folder: Path, book: ReceivedFile) -> dict[str
         detect_language("Loads its model, which stays.")
         began = time.perf_counter()
         with _watched() as seen:
-            await ingestion.run(source.id, org_id=source.org_id, attempt=1)
+            await ingestion.ingest(source.id, org_id=source.org_id, attempt=1)
+            await ingestion.embed(source.id, org_id=source.org_id, attempt=1)
         async with database.unit_of_work(source.org_id) as session:
             ended = await repository.find_source(session, source.id, org_id=source.org_id)
         assert ended is not None

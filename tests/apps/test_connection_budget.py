@@ -7,6 +7,7 @@ from sqlalchemy.engine import URL
 
 from bwenge.kit.db import POOL_SIZE, STEWARD_POOL_SIZE, Database
 from bwenge.kit.embedded_postgres.tuning import server_settings
+from bwenge.kit.jobs.queues import POOL_SIZE as RUNNER_POOL_SIZE
 
 LISTENING = 1  # the job runner's, for NOTIFY
 ADMINISTRATION = 2  # `bwenge migrate` or a person with psql, beside the start's own
@@ -23,7 +24,7 @@ def test_the_pools_and_all_else_fit_into_what_the_embedded_server_admits(admin_u
     engine.dispose()
     # Both keep their defaults: nothing in the settings may say otherwise, or the sum below is of another server.
     assert not {"superuser_reserved_connections", "reserved_connections"} & settings.keys()
-    wanted = 2 * POOL_SIZE + STEWARD_POOL_SIZE + LISTENING + ADMINISTRATION
+    wanted = 2 * RUNNER_POOL_SIZE + STEWARD_POOL_SIZE + LISTENING + ADMINISTRATION
     assert int(settings["max_connections"]) - sum(reserved) >= wanted
 
 

@@ -51,7 +51,9 @@ class Demo:
             waiting = text("SELECT id, org_id FROM knowledge_sources WHERE status = 'pending'")
             row = (await connection.execute(waiting)).one_or_none()
         if row is not None:
-            await self.application.platform.knowledge.ingestion.run(row.id, org_id=row.org_id, attempt=1)
+            ingestion = self.application.platform.knowledge.ingestion
+            await ingestion.ingest(row.id, org_id=row.org_id, attempt=1)
+            await ingestion.embed(row.id, org_id=row.org_id, attempt=1)
 
     async def _fail(self) -> None:
         failed = "UPDATE knowledge_sources SET status = 'failed', stage = 'done', error_code = 'timed_out'"

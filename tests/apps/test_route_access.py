@@ -34,6 +34,7 @@ MATRIX: Final[dict[tuple[str, str], str]] = {
     ("POST", "/knowledge/search"): EXPERT,
     ("GET", "/knowledge/sources"): EXPERT,
     ("POST", "/knowledge/upload"): EXPERT,
+    ("GET", "/knowledge/workers"): ADMIN,
     ("DELETE", "/knowledge/{source_id}"): EXPERT,
     ("GET", "/knowledge/{source_id}/chunks"): EXPERT,
     ("GET", "/knowledge/{source_id}/file"): HOLDER,

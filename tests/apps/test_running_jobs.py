@@ -16,6 +16,7 @@ from bwenge.kit.embedded_postgres import EmbeddedPostgres
 from bwenge.kit.ids import new_id
 from bwenge.kit.jobs import queue
 from bwenge.kit.jobs.models import Job
+from bwenge.kit.jobs.queues import EXTRACTION
 from bwenge.knowledge import jobs
 from bwenge.providers.embedding.fake import FakeEmbedder
 from tests.support.application import open_application
@@ -30,7 +31,7 @@ async def test_a_job_that_runs_elsewhere_is_taken_only_where_nobody_else_can_run
     async with committed_database.unit_of_work(PLATFORM) as session:
         await queue.enqueue(session, jobs.ingest(new_id(), org_id=new_id()))
         claimant = queue.Claimant("elsewhere", kinds=[jobs.INGEST])
-        held = await queue.claim(session, claimant, queues=[queue.DEFAULT], lease=timedelta(hours=1))
+        held = await queue.claim(session, claimant, queues=[EXTRACTION], lease=timedelta(hours=1))
         assert held is not None
         lease = await session.scalar(select(Job.lease_until))
     async with open_application(committed_database, tmp_path) as application:

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from fastapi import FastAPI
 
+from bwenge.apps.schedule import SCHEDULE
 from bwenge.auth.erasure import ERASE, SWEEP
 from bwenge.auth.exports import EXPIRE, EXPORT
 from bwenge.kit.jobs.queue import ClaimedJob
@@ -23,6 +24,7 @@ SOCKET_IDS: Final[Mapping[str, Mapping[str, str]]] = {"/ws/chat": {"persona_id":
 
 JOB_IDS: Final[Mapping[str, tuple[str, ...]]] = {
     knowledge_jobs.INGEST: ("source_id",),
+    knowledge_jobs.EMBED: ("source_id",),
     knowledge_jobs.PURGE: ("source_id",),
     knowledge_jobs.SWEEP_FILE: (),
     knowledge_jobs.REMOVE_FILE: (),
@@ -32,6 +34,8 @@ JOB_IDS: Final[Mapping[str, tuple[str, ...]]] = {
     # tests/auth/test_erasure.py.
     ERASE: (),
     SWEEP: (),
+    # These go over all tenants, and name none.
+    **{recurring.kind: () for recurring in SCHEDULE},
 }
 """The ids in the payloads of jobs, beside the tenant that the job belongs to."""
 
@@ -162,7 +166,6 @@ async def run_job(
             attempt=1,
             max_attempts=1,
             payload=payload,
-            queue="default",
         )
     )
 

@@ -21,8 +21,8 @@ from bwenge.kit.blobs.models import BlobReference, BlobRow
 from bwenge.kit.blobs.store import BlobKey, StorageUnavailable
 from bwenge.kit.db import PLATFORM
 from bwenge.kit.identity import Role
+from bwenge.kit.jobs.kinds import AttemptFailed
 from bwenge.kit.jobs.models import Job
-from bwenge.kit.jobs.runner import AttemptFailed
 from tests.support.application import PASSWORD, Application, Person
 from tests.support.custody import claim, do_jobs
 from tests.support.databases import SavepointDatabase

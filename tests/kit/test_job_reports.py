@@ -6,9 +6,9 @@ from bwenge.kit.db import PLATFORM
 from bwenge.kit.identity import Operator, Principal, Role
 from bwenge.kit.ids import new_id
 from bwenge.kit.jobs import queue
+from bwenge.kit.jobs.executor import LEASE
 from bwenge.kit.jobs.queue import Claimant, ClaimedJob, NewJob
 from bwenge.kit.jobs.reports import JobReport, find_report, find_result, keep_result, report_progress
-from bwenge.kit.jobs.runner import LEASE
 from tests.support.databases import SavepointDatabase
 
 ASKER, ORG = new_id(), new_id()
@@ -21,7 +21,7 @@ def asker(role: Role = Role.ADMIN) -> Principal:
 async def claimed(database: SavepointDatabase, *, requested_as: Role | None = None) -> ClaimedJob:
     async with database.unit_of_work(PLATFORM) as session:
         await queue.enqueue(session, NewJob("work", {}, org_id=ORG, requested_by=ASKER, requested_as=requested_as))
-        job = await queue.claim(session, Claimant("test", ["work"]), queues=["default"], lease=LEASE)
+        job = await queue.claim(session, Claimant("test", ["work"]), queues=["maintenance"], lease=LEASE)
     assert job is not None
     return job
 

@@ -9,12 +9,14 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bwenge.kit.db import PLATFORM, POOL_SIZE, Database
+from bwenge.kit.db import PLATFORM, Database
 from bwenge.kit.ids import new_id
 from bwenge.kit.jobs import queue
+from bwenge.kit.jobs.kinds import AttemptFailed, JobKind
 from bwenge.kit.jobs.models import Job
 from bwenge.kit.jobs.queue import Claimant, ClaimedJob, NewJob
-from bwenge.kit.jobs.runner import SLOTS, AttemptFailed, JobKind, JobRunner
+from bwenge.kit.jobs.queues import EXTRACTION, MAINTENANCE, QUEUES, QueueRule
+from bwenge.kit.jobs.runner import JobRunner
 
 LEASE = timedelta(seconds=15)
 BRIEF = timedelta(seconds=0.6)
@@ -44,7 +46,7 @@ async def claim(
 ) -> ClaimedJob | None:
     claimant = Claimant("test", kinds=["work"], held=[job.id for job in held])
     async with database.unit_of_work(PLATFORM) as session:
-        return await queue.claim(session, claimant, queues=["default"], lease=lease)
+        return await queue.claim(session, claimant, queues=[MAINTENANCE], lease=lease)
 
 
 async def end_lease(database: Database, job: ClaimedJob) -> None:
@@ -52,6 +54,10 @@ async def end_lease(database: Database, job: ClaimedJob) -> None:
         await session.execute(
             update(Job).where(Job.id == job.id).values(lease_until=text("clock_timestamp() - interval '1 s'"))
         )
+
+
+def slots(count: int) -> dict[str, QueueRule]:
+    return {MAINTENANCE: QueueRule(slots=count, limit=QUEUES[MAINTENANCE].limit)}
 
 
 class Running:
@@ -242,7 +248,7 @@ async def test_no_more_jobs_run_at_once_than_allowed(database: Database, running
         together -= 1
 
     await add(database, *(NewJob("work", {}) for _ in range(6)))
-    await running.start(overlap, slots={"default": 2})
+    await running.start(overlap, rules=slots(2))
     await running.until("done", count=6)
     assert most == 2
 
@@ -359,7 +365,7 @@ async def test_a_running_job_is_not_begun_again_or_buried_when_its_lease_ends_by
         await gate.wait()
 
     await add(database, NewJob("work", {"n": 1}, max_attempts=1), NewJob("work", {"n": 2}))
-    runner = await running.start(work, slots={"default": 3})
+    runner = await running.start(work, rules=slots(3))
     async with asyncio.timeout(20):
         while starts < 2:
             await begun.wait()
@@ -380,19 +386,15 @@ async def test_long_work_holds_up_no_maintenance(database: Database, running: Ru
     gate = asyncio.Event()
 
     async def work(job: ClaimedJob) -> None:
-        if job.queue == queue.DEFAULT:
+        if job.queue == EXTRACTION:
             await gate.wait()
 
-    await add(database, *(NewJob("work", {}) for _ in range(3)), NewJob("work", {}, queue=queue.MAINTENANCE))
+    await add(database, *(NewJob("work", {}, queue=EXTRACTION) for _ in range(3)), NewJob("work", {}))
     await running.start(work)
     done = await running.until("done")
-    assert [job.queue for job in done] == [queue.MAINTENANCE]
+    assert [job.queue for job in done] == [MAINTENANCE]
     gate.set()
     await running.until("done", count=4)
-
-
-def test_the_jobs_that_run_at_once_leave_a_connection_for_the_claims_and_one_for_requests() -> None:
-    assert sum(SLOTS.values()) + 2 <= POOL_SIZE
 
 
 async def test_a_start_alone_takes_back_what_a_killed_process_was_running(database: Database, running: Running) -> None:

@@ -68,7 +68,9 @@ class Bench:
         return UUID(answer.json()["source_id"])
 
     async def run(self, source_id: UUID, *, attempt: int = 1) -> None:
-        await self.ingestion.run(source_id, org_id=self.owner.org_id, attempt=attempt)
+        """Both jobs, one after the other, each in that attempt."""
+        await self.ingestion.ingest(source_id, org_id=self.owner.org_id, attempt=attempt)
+        await self.ingestion.embed(source_id, org_id=self.owner.org_id, attempt=attempt)
 
     async def status(self, source_id: UUID) -> dict[str, Any]:
         answer = await self.application.client.get(f"/knowledge/{source_id}/status", headers=self.owner.headers)

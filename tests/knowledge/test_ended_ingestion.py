@@ -19,15 +19,12 @@ from bwenge.knowledge.parsing.base import FailureCode, ParseFailure
 from tests.knowledge.ingestion_bench import TEXT, Bench
 
 
-def claimed(source_id: UUID, org_id: UUID) -> ClaimedJob:
-    return ClaimedJob(new_id(), jobs.INGEST, org_id, 5, 5, {"source_id": str(source_id)})
-
-
-async def bury(bench: Bench, source_id: UUID, *, code: str = "internal") -> None:
-    (kind,) = (kind for kind in bench.application.platform.knowledge.job_kinds if kind.name == jobs.INGEST)
-    assert kind.on_dead is not None
+async def bury(bench: Bench, source_id: UUID, *, kind: str = jobs.INGEST, code: str = "internal") -> None:
+    (known,) = (known for known in bench.application.platform.knowledge.job_kinds if known.name == kind)
+    assert known.on_dead is not None
+    job = ClaimedJob(new_id(), kind, bench.owner.org_id, 5, 5, {"source_id": str(source_id)})
     async with bench.database.unit_of_work(PLATFORM) as session:
-        await kind.on_dead(session, claimed(source_id, bench.owner.org_id), code)
+        await known.on_dead(session, job, code)
 
 
 async def test_a_source_whose_embedding_never_succeeds_stays_searchable_by_keyword(bench: Bench) -> None:
@@ -35,7 +32,7 @@ async def test_a_source_whose_embedding_never_succeeds_stays_searchable_by_keywo
     bench.embedder.error = ConnectionError("the embedder is away")
     with pytest.raises(ConnectionError):
         await bench.run(source_id, attempt=5)
-    await bury(bench, source_id)
+    await bury(bench, source_id, kind=jobs.EMBED)
     status = await bench.status(source_id)
     assert (status["status"], status["error_code"], status["searchable"]) == ("failed", "embedding_failed", "keyword")
     assert [hit["source_id"] for hit in await bench.search("fare to Huye")] == [str(source_id)]

@@ -48,7 +48,9 @@ async def delete(application: Application, owner: Person, source_id: UUID) -> in
 
 
 async def run(application: Application, owner: Person, source_id: UUID, *, attempt: int) -> None:
-    await application.platform.knowledge.ingestion.run(source_id, org_id=owner.org_id, attempt=attempt)
+    ingestion = application.platform.knowledge.ingestion
+    await ingestion.ingest(source_id, org_id=owner.org_id, attempt=attempt)
+    await ingestion.embed(source_id, org_id=owner.org_id, attempt=attempt)
 
 
 class Held:

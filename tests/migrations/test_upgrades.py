@@ -44,6 +44,47 @@ def test_codes_of_unknown_issuers_do_not_stop_an_upgrade(connection: Connection)
     assert connection.scalar(text("SELECT count(*) FROM password_reset_codes")) == 0
 
 
+def test_jobs_of_the_one_queue_of_before_wait_in_the_queues_of_their_kinds(connection: Connection) -> None:
+    _migrate(connection, command.downgrade, "0013")
+    expected = {
+        "knowledge.ingest": "extraction",
+        "organisation.export": "reports",
+        "organisation.erase": "reports",
+        "a.kind.of.later": "maintenance",
+    }
+    ids = {new_id(): kind for kind in expected}
+    for job_id, kind in ids.items():
+        connection.execute(
+            text("INSERT INTO jobs (id, org_id, kind, payload) VALUES (:id, :org, :kind, '{}')"),
+            {"id": job_id, "org": new_id(), "kind": kind},
+        )
+
+    _migrate(connection, command.upgrade, "head")
+
+    rows = connection.execute(
+        text("SELECT id, kind, queue, published_at FROM jobs WHERE id = ANY(:ids)"), {"ids": list(ids)}
+    )
+    found = rows.all()
+    assert {row.kind: row.queue for row in found} == expected
+    assert {row.published_at for row in found} == {None}
+
+
+def test_an_embedding_that_is_still_to_be_done_becomes_the_one_job_of_before(connection: Connection) -> None:
+    job_id = new_id()
+    connection.execute(
+        text(
+            "INSERT INTO jobs (id, org_id, kind, queue, payload, dedupe_key)"
+            " VALUES (:id, :org, 'knowledge.embed', 'embedding', '{}', 'embed:1')"
+        ),
+        {"id": job_id, "org": new_id()},
+    )
+
+    _migrate(connection, command.downgrade, "0013")
+
+    row = connection.execute(text("SELECT kind, queue, dedupe_key FROM jobs WHERE id = :id"), {"id": job_id}).one()
+    assert tuple(row) == ("knowledge.ingest", "default", None)
+
+
 def _migrate(connection: Connection, step: Callable[[Config, str], None], revision: str) -> None:
     connection.execute(text(f"SET LOCAL ROLE {OWNER_ROLE}"))
     step(alembic_config(connection), revision)

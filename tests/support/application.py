@@ -115,8 +115,10 @@ class Application:
         )
 
     async def ingest(self, person: Person, source_id: UUID) -> None:
-        """Do the work of the job that the upload asked for, here and now."""
-        await self.platform.knowledge.ingestion.run(source_id, org_id=person.org_id, attempt=1)
+        """Do the work of the jobs that the upload asked for, here and now."""
+        ingestion = self.platform.knowledge.ingestion
+        for work in (ingestion.ingest, ingestion.embed):
+            await work(source_id, org_id=person.org_id, attempt=1)
 
     async def add_document(self, person: Person, persona_id: UUID, content: bytes, *, name: str = "a.txt") -> UUID:
         answer = await self.upload(person, persona_id, content, name=name)

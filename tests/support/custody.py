@@ -15,10 +15,11 @@ from bwenge.kit.ids import new_id
 from bwenge.kit.jobs import queue
 from bwenge.kit.jobs.models import Job
 from bwenge.kit.jobs.queue import Claimant, ClaimedJob
+from bwenge.kit.jobs.queues import MAINTENANCE, REPORTS
 from bwenge.migrations.metadata import metadata
 from tests.support.application import PASSWORD, Application, Person
 
-QUEUES = (queue.DEFAULT, queue.MAINTENANCE)
+QUEUES = (REPORTS, MAINTENANCE)
 
 
 async def claim(application: Application, kind: str) -> ClaimedJob | None:

@@ -82,7 +82,7 @@ class Wait(Blow):
             time.sleep(0.02)
 
 
-def _before(owner: object, name: str, blow: Blow, *, when: Callable[..., bool] = lambda *_: True) -> None:
+def strike_before(owner: object, name: str, blow: Blow, *, when: Callable[..., bool] = lambda *_: True) -> None:
     """Strike when the asynchronous function is called and `when` says so of its arguments."""
     original: Callable[..., Awaitable[Any]] = getattr(owner, name)
 
@@ -135,11 +135,11 @@ def _while_chunking(blow: Blow) -> None:
 
 def _while_embedding(blow: Blow) -> None:
     calls = iter(range(1_000_000))
-    _before(MiniLMEmbedder, "embed_documents", blow, when=lambda *_: next(calls) == 1)
+    strike_before(MiniLMEmbedder, "embed_documents", blow, when=lambda *_: next(calls) == 1)
 
 
-def _is_ingestion(_session: object, job: ClaimedJob) -> bool:
-    return job.kind == jobs.INGEST
+def _is_embedding(_session: object, job: ClaimedJob) -> bool:
+    return job.kind == jobs.EMBED
 
 
 _ARRANGE: Final[dict[Point, Callable[[Blow], None]]] = {
@@ -147,11 +147,16 @@ _ARRANGE: Final[dict[Point, Callable[[Blow], None]]] = {
     Point.EXTRACTED: lambda blow: _after(ingestion, "extract", blow),
     Point.CHUNKING: _while_chunking,
     Point.KEYWORD_ROWS: lambda blow: _after(repository, "replace_keyword_index", blow),
-    Point.KEYWORD_COMMITTED: lambda blow: _before(SourceIngestion, "_make_fully_searchable", blow),
+    Point.KEYWORD_COMMITTED: lambda blow: strike_before(SourceIngestion, "_make_fully_searchable", blow),
     Point.EMBEDDING: _while_embedding,
     Point.VECTOR_ROWS: lambda blow: _after(repository, "replace_vectors", blow),
-    Point.COMMITTED: lambda blow: _before(queue, "finish", blow, when=_is_ingestion),
+    Point.COMMITTED: lambda blow: strike_before(queue, "finish", blow, when=_is_embedding),
 }
+
+
+def place(point: Point, blow: Blow) -> None:
+    """Let the blow fall there from now on."""
+    _ARRANGE[point](blow)
 
 
 def _kill_extractions(count: int) -> None:
@@ -175,9 +180,9 @@ def arrange() -> None:
     """Put the blows of the environment in their places."""
     told = os.environ
     if "DIE_AT" in told:
-        _ARRANGE[Point(told["DIE_AT"])](Death(takes_postgres="DIE_WITH_POSTGRES" in told))
+        place(Point(told["DIE_AT"]), Death(takes_postgres="DIE_WITH_POSTGRES" in told))
     if "HOLD_AT" in told:
-        _ARRANGE[Point(told["HOLD_AT"])](Wait(Path(told["HOLD_UNTIL"])))
+        place(Point(told["HOLD_AT"]), Wait(Path(told["HOLD_UNTIL"])))
     if "KILL_EXTRACTIONS" in told:
         _kill_extractions(int(told["KILL_EXTRACTIONS"]))
 

@@ -87,9 +87,22 @@ class StoredState:
         return sorted(rows | {file.name for file in (self._data_dir / "blobs" / org_id).glob("*")})
 
     def unfinished_ingestions(self) -> int:
-        statement = "SELECT count(*) FROM jobs WHERE kind = 'knowledge.ingest' AND state IN ('queued', 'running')"
+        statement = (
+            "SELECT count(*) FROM jobs WHERE kind IN ('knowledge.ingest', 'knowledge.embed') "
+            "AND state IN ('queued', 'running')"
+        )
         count: int = self.query(statement)[0][0]
         return count
+
+    def attempts_of(self, source_id: str) -> tuple[int, int]:
+        """Those of the jobs that read a source and that embedded it."""
+        found = self.query(
+            "SELECT kind, attempts FROM jobs WHERE kind IN ('knowledge.ingest', 'knowledge.embed') "
+            "AND payload ->> 'source_id' = %s",
+            source_id,
+        )
+        attempts = dict(found)
+        return attempts["knowledge.ingest"], attempts["knowledge.embed"]
 
     def hasten_retries(self) -> None:
         """Let what waits for its next attempt begin at once."""

@@ -1,7 +1,6 @@
 """Features wired to resources and to each other."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from typing import Final
 
 from bwenge.analytics.service import EventLog
 from bwenge.apps.resources import Resources
+from bwenge.apps.schedule import SCHEDULE, recurring_kinds
+from bwenge.apps.scratch import remove_all_but_held
 from bwenge.apps.secrets import Secrets
 from bwenge.apps.settings import Settings
 from bwenge.apps.signing_keys import KeySet, SigningKeys
@@ -25,6 +26,7 @@ from bwenge.auth.wiring import AuthFeature
 from bwenge.chat import wiring as chat_wiring
 from bwenge.chat.erasure import ConversationErasure
 from bwenge.chat.wiring import ChatFeature, Reading
+from bwenge.kit.db import Database
 from bwenge.kit.http.service_calls import ServiceCalls
 from bwenge.kit.http.system import ReadinessCheck
 from bwenge.kit.idempotency.answers import KeptAnswers
@@ -131,8 +133,8 @@ class Platform:
 
 
 def _make_empty(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    remove_all_but_held(folder)
 
 
 def _auth(
@@ -159,40 +161,30 @@ def _auth(
 
 
 def compose(
-    settings: Settings, secrets: Secrets, resources: Resources, *, remote_replies: Replies | None = None
+    settings: Settings,
+    secrets: Secrets,
+    resources: Resources,
+    *,
+    work_dir: Path | None = None,
+    remote_replies: Replies | None = None,
 ) -> Platform:
-    """Wire all features; chat asks for replies elsewhere where `remote_replies` is given."""
+    """Wire all features; nothing runs before `start`.
+
+    Files are taken apart in `work_dir`, or in the shared one; chat asks for replies elsewhere where `remote_replies` is
+    given.
+    """
     database = resources.database
+    work_dir = work_dir or settings.data_dir / "work"
     events = EventLog()
     payments = payments_wiring.build(database, tenants=TenantDirectory(), audit=AuditTrail())
     signing_keys = SigningKeys(secrets, settings.data_dir)
     auth = _auth(settings, secrets, resources, signing_keys=signing_keys.present(), seats=payments.quotas)
-    custody = _custody(settings, secrets, resources, audit=auth.audit)
+    custody = _custody(settings, secrets, resources, audit=auth.audit, work_dir=work_dir)
     personas = persona_wiring.build(database, members=auth.service, classes=auth.classes)
-    knowledge = knowledge_wiring.build(
-        database,
-        resources.blobs,
-        resources.embedder,
-        neighbours=knowledge_wiring.Neighbours(
-            personas=personas.service,
-            members=auth.service,
-            tenants=TenantDirectory(),
-            events=events,
-            quotas=payments.quotas,
-        ),
-        link_key=secrets.source_link_key,
-        work_dir=settings.data_dir / "work",
+    knowledge = _knowledge(
+        secrets, resources, personas=personas, auth=auth, payments=payments, events=events, work_dir=work_dir
     )
     replies = _replies(resources, personas, knowledge)
-    chat = chat_wiring.build(
-        database,
-        replies=remote_replies or replies,
-        personas=personas.service,
-        members=auth.service,
-        events=events,
-        links=knowledge.links,
-        quotas=payments.quotas,
-    )
     return Platform(
         resources=resources,
         signing_keys=signing_keys,
@@ -204,14 +196,53 @@ def compose(
         service_calls=service_calls(secrets),
         answers=AnswerService(database, replies, personas=personas.service, events=events, quotas=payments.quotas),
         knowledge=knowledge,
-        chat=chat,
+        chat=chat_wiring.build(
+            database,
+            replies=remote_replies or replies,
+            personas=personas.service,
+            members=auth.service,
+            events=events,
+            links=knowledge.links,
+            quotas=payments.quotas,
+        ),
         reading=_reading(auth, personas, knowledge),
-        jobs=JobRunner(database, (*knowledge.job_kinds, *custody.job_kinds)),
+        jobs=_runner(database, knowledge, custody),
         rate_limiter=_rate_limiter(settings),
         kept_answers=KeptAnswers(secrets.kept_answers_key),
         spool=settings.data_dir / "uploads",
-        work_dir=settings.data_dir / "work",
+        work_dir=work_dir,
     )
+
+
+def _knowledge(
+    secrets: Secrets,
+    resources: Resources,
+    *,
+    personas: PersonaFeature,
+    auth: AuthFeature,
+    payments: PaymentsFeature,
+    events: EventLog,
+    work_dir: Path,
+) -> KnowledgeFeature:
+    return knowledge_wiring.build(
+        resources.database,
+        resources.blobs,
+        resources.embedder,
+        neighbours=knowledge_wiring.Neighbours(
+            personas=personas.service,
+            members=auth.service,
+            tenants=TenantDirectory(),
+            events=events,
+            quotas=payments.quotas,
+        ),
+        link_key=secrets.source_link_key,
+        work_dir=work_dir,
+    )
+
+
+def _runner(database: Database, knowledge: KnowledgeFeature, custody: CustodyFeature) -> JobRunner:
+    kinds = (*knowledge.job_kinds, *custody.job_kinds, *recurring_kinds(database))
+    return JobRunner(database, kinds, schedule=SCHEDULE)
 
 
 def service_calls(secrets: Secrets) -> ServiceCalls:
@@ -246,7 +277,9 @@ def _rate_limiter(settings: Settings) -> RateLimiter:
     )
 
 
-def _custody(settings: Settings, secrets: Secrets, resources: Resources, *, audit: AuditLog) -> CustodyFeature:
+def _custody(
+    settings: Settings, secrets: Secrets, resources: Resources, *, audit: AuditLog, work_dir: Path
+) -> CustodyFeature:
     return custody_wiring.build(
         resources.database,
         resources.blobs,
@@ -254,5 +287,5 @@ def _custody(settings: Settings, secrets: Secrets, resources: Resources, *, audi
         catalogue=tenant_catalogue(),
         link_key=secrets.result_link_key,
         tombstones=settings.data_dir / TOMBSTONES,
-        work_dir=settings.data_dir / "work",
+        work_dir=work_dir,
     )

@@ -4,10 +4,12 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 from bwenge.apps.composition import Platform, compose, service_calls
 from bwenge.apps.resources import Resources, Server, await_schema, driver_url, lazy_embedder, open_resources
+from bwenge.apps.scratch import Scratch
 from bwenge.apps.secrets import Secrets
 from bwenge.apps.settings import Settings
 from bwenge.apps.topology import Service, port_of
@@ -37,7 +39,8 @@ async def serve_service(settings: Settings, secrets: Secrets, service: Service, 
     async with AsyncExitStack() as stack:
         resources = await stack.enter_async_context(_resources(settings, secrets, service))
         remote = await stack.enter_async_context(_replies_elsewhere(settings, secrets))
-        platform = compose(settings, secrets, resources, remote_replies=remote)
+        spool = stack.enter_context(Scratch.claim(settings.data_dir / "uploads"))
+        platform = replace(compose(settings, secrets, resources, remote_replies=remote), spool=spool.path)
         app = create_service_app(platform, service, lifespan=lambda _app: _running(platform, service))
         listen(listener)
         config = web_config(

@@ -18,6 +18,7 @@ from bwenge.kit.blobs.store import BlobStore
 from bwenge.kit.data_directory import DataDirectoryInUse, DataDirectoryLock
 from bwenge.kit.db import DEFAULT_POOLS, Database, DatabaseUnavailable, DatabaseURLs, PoolSizes
 from bwenge.kit.embedded_postgres import EmbeddedPostgres, running_server
+from bwenge.kit.jobs.queues import POOL_SIZE as RUNNER_POOL_SIZE
 from bwenge.kit.mail import Mailer, MailServer, NoMailer, SMTPMailer
 from bwenge.migrations.readiness import has_present_schema
 from bwenge.migrations.runner import migrate
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 Announce = Callable[[str], None]
 """Told of each step of the start, in words for the person who waits."""
 
+
+SERVING_AND_JOBS: Final = PoolSizes(app=RUNNER_POOL_SIZE, platform=RUNNER_POOL_SIZE)
+"""Of a process that serves and runs jobs of every queue."""
 
 SCHEMA_SECONDS: Final = 60.0
 """How long a process that does not migrate waits for one that does."""
@@ -176,8 +180,9 @@ async def await_schema(database: Database, *, seconds: float = SCHEMA_SECONDS) -
 
 @asynccontextmanager
 async def open_resources(
-    settings: Settings, secrets: Secrets, *, server: Server, embedder: Embedder, pools: PoolSizes = DEFAULT_POOLS
+    settings: Settings, secrets: Secrets, *, server: Server, embedder: Embedder, pools: PoolSizes = SERVING_AND_JOBS
 ) -> AsyncIterator[Resources]:
+    """Open what features are built on; by default with connections enough to serve and to run jobs."""
     async with AsyncExitStack() as stack:
         yield Resources(
             database=await stack.enter_async_context(open_database(server.url, secrets, pools=pools)),

@@ -2,7 +2,7 @@
 
 from bwenge.auth.erasure import ERASE, SWEEP, OrganisationErasure
 from bwenge.auth.exports import EXPIRE, EXPORT, OrganisationExports
-from bwenge.kit.jobs.runner import JobKind
+from bwenge.kit.jobs.kinds import JobKind
 
 
 def job_kinds(exports: OrganisationExports, erasure: OrganisationErasure) -> list[JobKind]:

@@ -10,7 +10,7 @@ from bwenge.auth.exports import OrganisationExports
 from bwenge.auth.tombstones import TombstoneFile
 from bwenge.kit.blobs.store import BlobStore
 from bwenge.kit.db import Database
-from bwenge.kit.jobs.runner import JobKind
+from bwenge.kit.jobs.kinds import JobKind
 from bwenge.kit.signing import SignedPaths, Signer
 from bwenge.kit.tenant_data.catalogue import TenantCatalogue
 

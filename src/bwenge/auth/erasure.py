@@ -26,7 +26,8 @@ from bwenge.kit.db import PLATFORM, Database
 from bwenge.kit.errors import NotFound, Unauthenticated
 from bwenge.kit.identity import Principal, Role
 from bwenge.kit.ids import new_id
-from bwenge.kit.jobs.queue import MAINTENANCE, ClaimedJob, NewJob, drop, drop_jobs_of, enqueue, find_unfinished
+from bwenge.kit.jobs.queue import ClaimedJob, NewJob, drop, drop_jobs_of, enqueue, find_unfinished
+from bwenge.kit.jobs.queues import MAINTENANCE, REPORTS
 from bwenge.kit.jobs.reports import report_progress
 from bwenge.kit.telemetry import bind_client_address
 from bwenge.kit.tenant_data import rows
@@ -151,6 +152,7 @@ class OrganisationErasure:
         job = NewJob(
             ERASE,
             {"org_id": str(org_id)},
+            queue=REPORTS,
             dedupe_key=f"{ERASE}:{org_id}",
             max_attempts=ATTEMPTS,
             requested_by=requested_by,

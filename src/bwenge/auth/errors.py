@@ -1,5 +1,5 @@
 from bwenge.kit.errors import Conflict, Forbidden, Invalid, PaymentRequired, TooLarge, Unauthenticated
-from bwenge.kit.jobs.runner import AttemptFailed
+from bwenge.kit.jobs.kinds import AttemptFailed
 
 
 class EmailTaken(Conflict):

@@ -29,7 +29,8 @@ from bwenge.kit.blobs.store import BlobKey, BlobMissing, BlobStore, StorageUnava
 from bwenge.kit.db import PLATFORM, Database, WholeTenant
 from bwenge.kit.errors import NotFound
 from bwenge.kit.identity import Principal
-from bwenge.kit.jobs.queue import MAINTENANCE, ClaimedJob, NewJob, enqueue, find_unfinished
+from bwenge.kit.jobs.queue import ClaimedJob, NewJob, enqueue, find_unfinished
+from bwenge.kit.jobs.queues import MAINTENANCE, REPORTS
 from bwenge.kit.jobs.reports import RESULT_PATH, find_result, keep_result, report_progress
 from bwenge.kit.tenant_data.catalogue import TenantCatalogue, TenantTable
 from bwenge.kit.tenant_data.rows import json_lines
@@ -79,6 +80,7 @@ class OrganisationExports:
             EXPORT,
             {},
             org_id=principal.org_id,
+            queue=REPORTS,
             dedupe_key=key,
             requested_by=principal.user_id,
             requested_as=principal.role,

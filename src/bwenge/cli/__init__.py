@@ -1,4 +1,4 @@
-"""The command line: `bwenge up | ask | migrate | grant`."""
+"""The command line: `bwenge up | worker | beat | ask | migrate | grant`."""
 
 import sys
 

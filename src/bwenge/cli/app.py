@@ -134,6 +134,35 @@ def healthcheck(
 
 
 @cli.command()
+def worker(
+    queues: Annotated[
+        str | None,
+        typer.Option(help="Comma list of extraction, transcription, embedding, reports, maintenance [default: all]"),
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Jobs at once [default: as many as processors]")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Do the jobs of a platform whose services run apart; needs DATABASE_URL and REDIS_URL."""
+    from bwenge.cli.working import parse_queues, work  # noqa: PLC0415  # as above
+
+    try:
+        chosen = parse_queues(queues)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--queues") from error
+    raise typer.Exit(work(_settings(data_dir=data_dir), output, queues=chosen, concurrency=concurrency))
+
+
+@cli.command()
+def beat(data_dir: DataDir = None) -> None:
+    """Keep the schedule of a platform whose services run apart; needs DATABASE_URL and REDIS_URL."""
+    from bwenge.cli.working import keep_time  # noqa: PLC0415  # as above
+
+    keep_time(_settings(data_dir=data_dir), output)
+
+
+@cli.command()
 def migrate(data_dir: DataDir = None) -> None:
     """Bring the database to the present schema and stop."""
     from bwenge.cli.serving import migrate_database  # noqa: PLC0415  # as above

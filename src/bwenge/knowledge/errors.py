@@ -1,7 +1,7 @@
 from typing import ClassVar
 
 from bwenge.kit.errors import Conflict, Invalid, NotFound, TooLarge
-from bwenge.kit.jobs.runner import AttemptFailed
+from bwenge.kit.jobs.kinds import AttemptFailed
 
 
 class SourceNotFound(NotFound):

@@ -1,18 +1,18 @@
 """From an uploaded file to searchable chunks: the stages of one source, each of which may be killed and run again.
 
-Text is searchable by keyword as soon as the first of the two indexing transactions commits; vectors follow in the
-second. A run that finds the first one done goes on from there.
+Two jobs share them. The first makes the text searchable by keyword and asks for the second in the same transaction; the
+second adds the vectors. One that finds its work done goes no further than to hand over.
 
 What a stage makes waits on disk for the next, so that a text of any length takes as much memory as a chapter of it.
 A run that has lost its claim may go on for a while beside the one that has it now. So each write asks that the source
-is still this attempt's, and its files lie in a folder of its own.
+is still this run's, and its files lie in a folder of its own.
 """
 
 import asyncio
 import contextlib
 import shutil
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +30,7 @@ from bwenge.kit.db import Database
 from bwenge.knowledge import repository
 from bwenge.knowledge.chunking import chunk_blocks
 from bwenge.knowledge.errors import SourceChanged, StorageFull
+from bwenge.knowledge.handover import hand_over
 from bwenge.knowledge.index_rows import IndexSegment, IndexTotals, VectorBatch, index_segments
 from bwenge.knowledge.models import KnowledgeSource
 from bwenge.knowledge.parsing.base import NO_ROOM, Block, FailureCode, MediaType, ParseFailure
@@ -70,30 +71,55 @@ class SourceIngestion:
         self._work_dir = work_dir
         self._limits = limits
 
-    async def run(self, source_id: UUID, *, org_id: UUID, attempt: int) -> None:
-        """Bring the source to `ready`, or to `failed` with the reason; do nothing where either is so already.
+    async def ingest(self, source_id: UUID, *, org_id: UUID, attempt: int) -> None:
+        """Make the source searchable by keyword and ask for its embedding, or bring it to `failed` with the reason.
+
+        Where it is searchable by keyword already, its embedding is all that is asked for; where it has ended, nothing.
 
         Raises:
             StorageFull: the disk is full.
-            Exception: what else may pass if it is tried again (a lost extraction process, the embedder, the database).
+            Exception: what else may pass if it is tried again (a lost extraction process, the database).
         """
-        source = await self._begin(source_id, org_id=org_id, attempt=attempt)
-        if source is None:
-            return
+        async with self._database.unit_of_work(org_id) as session:
+            source = await repository.find_source(session, source_id, org_id=org_id, lock=True)
+            if source is None or source.status in {"ready", "failed"}:
+                return
+            if source.searchable != "none":
+                await hand_over(session, source)
+                return
+            if attempt < source.attempts:
+                return
+            _begin(source, attempt=attempt)
+        await self._do(self._make_keyword_searchable, source)
+
+    async def embed(self, source_id: UUID, *, org_id: UUID, attempt: int) -> None:
+        """Bring a source that is searchable by keyword to `ready`; do nothing to one that is not, or that has ended.
+
+        Raises:
+            StorageFull: the disk is full.
+            Exception: what else may pass if it is tried again (the embedder, the database).
+        """
+        async with self._database.unit_of_work(org_id) as session:
+            source = await repository.find_source(session, source_id, org_id=org_id, lock=True)
+            has_begun = source is not None and source.status == "processing" and source.searchable == "keyword"
+            if source is None or not has_begun or attempt < source.attempts:
+                return
+            _begin(source, attempt=attempt)
+        await self._do(self._make_fully_searchable, source)
+
+    async def _do(self, work: Callable[[KnowledgeSource], Awaitable[None]], source: KnowledgeSource) -> None:
         try:
-            await self._index(source)
+            await self._or_fail(work, source)
         except SourceChanged:
-            _log.info("source_changed_meanwhile", source_id=str(source_id), attempt=attempt)
+            _log.info("source_changed_meanwhile", source_id=str(source.id), run=source.run)
         except (ParseFailure, OSError, OperationalError) as error:
             if _is_for_want_of_room(error):
                 raise StorageFull from error
             raise
 
-    async def _index(self, source: KnowledgeSource) -> None:
+    async def _or_fail(self, work: Callable[[KnowledgeSource], Awaitable[None]], source: KnowledgeSource) -> None:
         try:
-            if source.searchable == "none":
-                source = await self._make_keyword_searchable(source)
-            await self._make_fully_searchable(source)
+            await work(source)
         except ParseFailure as failure:
             if failure.code in {FailureCode.WORKER_LOST, FailureCode.STORAGE_FAILED}:
                 raise
@@ -102,27 +128,18 @@ class SourceIngestion:
             message = "The stored file is missing or damaged; upload it again"
             await self._fail(source, code="storage_failed", message=message)
 
-    async def _begin(self, source_id: UUID, *, org_id: UUID, attempt: int) -> KnowledgeSource | None:
-        async with self._database.unit_of_work(org_id) as session:
-            source = await repository.find_source(session, source_id, org_id=org_id, lock=True)
-            if source is None or source.status in {"ready", "failed"} or attempt < source.attempts:
-                return None
-            source.status = "processing"
-            source.attempts = attempt
-            return source
-
-    async def _make_keyword_searchable(self, source: KnowledgeSource) -> KnowledgeSource:
+    async def _make_keyword_searchable(self, source: KnowledgeSource) -> None:
         async with self._work_folder(source) as folder:
             extraction = await self._extract(source, folder)
             with Spool[IndexSegment](folder) as segments:
                 totals = await self._chunk(source, extraction, segments)
                 if totals.chunk_count == 0:
                     raise ParseFailure(FailureCode.NO_TEXT, "The document holds no text that could be read")
-                return await self._write_keyword_index(source, extraction, segments, totals)
+                await self._write_keyword_index(source, extraction, segments, totals)
 
     async def _write_keyword_index(
         self, source: KnowledgeSource, extraction: Extraction, segments: Spool[IndexSegment], totals: IndexTotals
-    ) -> KnowledgeSource:
+    ) -> None:
         async with self._indexing(source) as session:
             await repository.replace_keyword_index(session, source, segments.pieces())
             current = await _still_claimed(session, source)
@@ -134,12 +151,12 @@ class SourceIngestion:
             current.languages = totals.languages
             current.page_count = extraction.page_count
             current.warnings = [warning.as_dict() for warning in extraction.warnings]
-            return current
+            await hand_over(session, current)
 
     @contextlib.asynccontextmanager
     async def _work_folder(self, source: KnowledgeSource) -> AsyncIterator[Path]:
         """An empty folder of this run's own, as long as the block lasts."""
-        folder = self._work_dir / f"{source.id}-{source.attempts}"
+        folder = self._work_dir / f"{source.id}-{source.run}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, mode=0o700)
         try:
@@ -172,6 +189,7 @@ class SourceIngestion:
 
         def fill() -> IndexTotals:
             totals = IndexTotals()
+            # The model is loaded on this thread, where it was not yet.
             blocks = _counted(extraction.blocks(), advance, abandoned)
             for segment in index_segments(chunk_blocks(blocks, self._embedder.tokenizer)):
                 segments.add(segment)
@@ -297,13 +315,20 @@ class SourceIngestion:
     async def _write(self, source: KnowledgeSource, values: dict[str, Any]) -> None:
         async with self._database.unit_of_work(source.org_id) as session:
             if not await repository.update_source(
-                session, source.id, org_id=source.org_id, attempt=source.attempts, values=values
+                session, source.id, org_id=source.org_id, run=source.run, values=values
             ):
                 raise SourceChanged
 
     async def _fail(self, source: KnowledgeSource, *, code: str, message: str) -> None:
         await self._write(source, {"status": "failed", "stage": "done", "error_code": code, "error_message": message})
         _log.info("source_failed", source_id=str(source.id), error_code=code)
+
+
+def _begin(source: KnowledgeSource, *, attempt: int) -> None:
+    """Make a locked source this run's: who worked on it until now writes no more."""
+    source.status = "processing"
+    source.attempts = attempt
+    source.run += 1
 
 
 def _is_for_want_of_room(error: Exception) -> bool:
@@ -320,7 +345,7 @@ def _is_for_want_of_room(error: Exception) -> bool:
 
 async def _still_claimed(session: AsyncSession, source: KnowledgeSource) -> KnowledgeSource:
     """The source's row, locked. Raises `SourceChanged` where it is no longer this run's to change."""
-    current = await repository.find_claimed(session, source.id, org_id=source.org_id, attempt=source.attempts)
+    current = await repository.find_claimed(session, source.id, org_id=source.org_id, run=source.run)
     if current is None:
         raise SourceChanged
     return current

@@ -7,9 +7,11 @@ from uuid import UUID
 
 from bwenge.kit.blobs.references import LEASE
 from bwenge.kit.blobs.store import BlobKey
-from bwenge.kit.jobs.queue import MAINTENANCE, ClaimedJob, NewJob
+from bwenge.kit.jobs.queue import ClaimedJob, NewJob
+from bwenge.kit.jobs.queues import EMBEDDING, EXTRACTION, MAINTENANCE
 
 INGEST: Final = "knowledge.ingest"
+EMBED: Final = "knowledge.embed"
 PURGE: Final = "knowledge.purge"
 SWEEP_FILE: Final = "knowledge.sweep_file"
 REMOVE_FILE: Final = "knowledge.remove_file"
@@ -19,7 +21,26 @@ REMOVAL_ATTEMPTS: Final = 40
 
 
 def ingest(source_id: UUID, *, org_id: UUID) -> NewJob:
-    return NewJob(INGEST, {"source_id": str(source_id)}, org_id=org_id, ordering_key=f"source:{source_id}")
+    """Makes a source searchable by keyword, and then asks for `embed`."""
+    return NewJob(
+        INGEST,
+        {"source_id": str(source_id)},
+        org_id=org_id,
+        queue=EXTRACTION,
+        ordering_key=f"source:{source_id}",
+    )
+
+
+def embed(source_id: UUID, *, org_id: UUID) -> NewJob:
+    """Makes a source that is searchable by keyword searchable by meaning too; asked for as often as one likes."""
+    return NewJob(
+        EMBED,
+        {"source_id": str(source_id)},
+        org_id=org_id,
+        queue=EMBEDDING,
+        dedupe_key=f"embed:{source_id}",
+        ordering_key=f"source:{source_id}",
+    )
 
 
 def purge(source_id: UUID, key: BlobKey) -> NewJob:

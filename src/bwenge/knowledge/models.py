@@ -17,7 +17,8 @@ class KnowledgeSource(Timestamped, Base):
 
     `searchable` is what retrieval may use of it: nothing, its postings (`keyword`), or its vectors too (`full`).
     `term_count` is the number of analysed terms of all chunks, from which BM25's average length is computed. `language`
-    is that of most of the text, `languages` are those of all chunks, and `embedding_model` made the vectors.
+    is that of most of the text, `languages` are those of all chunks, and `embedding_model` made the vectors. `attempts`
+    are those of the present stage's job; `run` rises whenever a job takes the source up, and names who may write to it.
     """
 
     __tablename__ = "knowledge_sources"
@@ -62,6 +63,7 @@ class KnowledgeSource(Timestamped, Base):
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     attempts: Mapped[int] = mapped_column(server_default="0")
+    run: Mapped[int] = mapped_column(server_default="0")
     stage_started_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
 

@@ -52,18 +52,18 @@ async def personas_of(session: AsyncSession, source_ids: Collection[UUID], *, or
     return {row.id: row.persona_id for row in await session.execute(query)}
 
 
-async def find_claimed(session: AsyncSession, source_id: UUID, *, org_id: UUID, attempt: int) -> KnowledgeSource | None:
-    """The source, locked as by `find_source`, if it is still this attempt's to work on."""
-    query = select(KnowledgeSource).where(_claimed(source_id, org_id=org_id, attempt=attempt))
+async def find_claimed(session: AsyncSession, source_id: UUID, *, org_id: UUID, run: int) -> KnowledgeSource | None:
+    """The source, locked as by `find_source`, if it is still this run's to work on."""
+    query = select(KnowledgeSource).where(_claimed(source_id, org_id=org_id, run=run))
     return (await session.execute(query.with_for_update(key_share=True))).scalar_one_or_none()
 
 
-def _claimed(source_id: UUID, *, org_id: UUID, attempt: int) -> ColumnElement[bool]:
+def _claimed(source_id: UUID, *, org_id: UUID, run: int) -> ColumnElement[bool]:
     return and_(
         KnowledgeSource.id == source_id,
         KnowledgeSource.org_id == org_id,
         KnowledgeSource.status == "processing",
-        KnowledgeSource.attempts == attempt,
+        KnowledgeSource.run == run,
         KnowledgeSource.deleted_at.is_(None),
     )
 
@@ -113,12 +113,12 @@ async def list_chunks(
 
 
 async def update_source(
-    session: AsyncSession, source_id: UUID, *, org_id: UUID, attempt: int, values: Mapping[str, Any]
+    session: AsyncSession, source_id: UUID, *, org_id: UUID, run: int, values: Mapping[str, Any]
 ) -> bool:
-    """Change a source that is still this attempt's to work on. Returns whether it is."""
+    """Change a source that is still this run's to work on. Returns whether it is."""
     changed = await session.scalar(
         update(KnowledgeSource)
-        .where(_claimed(source_id, org_id=org_id, attempt=attempt))
+        .where(_claimed(source_id, org_id=org_id, run=run))
         .values(**values)
         .returning(KnowledgeSource.id)
     )

@@ -21,24 +21,28 @@ from bwenge.kit.errors import NotFound
 from bwenge.kit.idempotency.once import EVERY_TIME, Once
 from bwenge.kit.identity import Principal, Role
 from bwenge.kit.ids import new_id
+from bwenge.kit.jobs.kinds import TimedOut
 from bwenge.kit.jobs.queue import enqueue
 from bwenge.kit.pagination import PageRequest
 from bwenge.knowledge import jobs, repository
 from bwenge.knowledge.contract import PersonaAccess
 from bwenge.knowledge.errors import SourceNotFound, StorageFull
+from bwenge.knowledge.handover import hand_over
 from bwenge.knowledge.models import KnowledgeChunk, KnowledgeSource
 from bwenge.knowledge.sniffing import sniff
 from bwenge.payments.contract import QuotaKind, Quotas
 
 _log = structlog.get_logger(__name__)
 
-# What a source's last words are when its job was buried, by the stage in which it died.
-_LAST_WORDS: Final = {
-    "embedding": ("embedding_failed", "The text could not be embedded; it stays searchable by keyword"),
-    "indexing": ("embedding_failed", "The text could not be indexed; it stays searchable by keyword"),
+# What a source's last words are when its job was buried, by the code of its death.
+_STORAGE_FULL: Final = (StorageFull.code, "There was no room on the server's disk; upload the file again when there is")
+_NOT_READ: Final = {
+    StorageFull.code: _STORAGE_FULL,
+    TimedOut.code: (TimedOut.code, "Reading this file takes too long"),
 }
 _WORKER_LOST: Final = ("worker_lost", "Reading this file failed again and again")
-_STORAGE_FULL: Final = (StorageFull.code, "There was no room on the server's disk; upload the file again when there is")
+_NOT_EMBEDDED: Final = {StorageFull.code: _STORAGE_FULL}
+_EMBEDDING_FAILED: Final = ("embedding_failed", "The text could not be embedded; it stays searchable by keyword")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,7 @@ class SourceService:
                 return await _kept(session, once, Upload(source, duplicate=True))
             source.status, source.stage, source.progress, source.attempts = "pending", "queued", 0.0, 0
             source.error_code = source.error_message = None
+            source.run += 1  # Whoever still works on it, though its job is dead, writes no more.
             await self._ask_for_ingestion(session, principal, source)
             return await _kept(session, once, Upload(source, duplicate=False))
 
@@ -290,14 +295,27 @@ class SourceService:
             return await self._find(session, source_id, org_id=org_id)
 
     async def bury(self, session: AsyncSession, source_id: UUID, *, org_id: UUID, code: str) -> None:
-        """Mark a source failed whose job is dead, so that it never looks as if work went on."""
-        source = await repository.find_source(session, source_id, org_id=org_id, lock=True)
-        if source is None or source.status in {"ready", "failed"}:
+        """Mark a source failed whose ingestion is dead, so that it never looks as if work went on.
+
+        One that is searchable by keyword has had all that its ingestion is for, and goes on to be embedded.
+        """
+        source = await self._unfinished(session, source_id, org_id=org_id)
+        if source is None:
             return
-        error_code, message = _STORAGE_FULL if code == StorageFull.code else _LAST_WORDS.get(source.stage, _WORKER_LOST)
-        _log.error("source_buried", source_id=str(source_id), stage=source.stage, cause=code)
-        source.status, source.stage = "failed", "done"
-        source.error_code, source.error_message = error_code, message
+        if source.searchable == "none":
+            _mark_failed(source, *_NOT_READ.get(code, _WORKER_LOST), cause=code)
+        else:
+            await hand_over(session, source)
+
+    async def bury_embedding(self, session: AsyncSession, source_id: UUID, *, org_id: UUID, code: str) -> None:
+        """Mark a source failed whose embedding is dead; what is found of it by keyword stays."""
+        source = await self._unfinished(session, source_id, org_id=org_id)
+        if source is not None:
+            _mark_failed(source, *_NOT_EMBEDDED.get(code, _EMBEDDING_FAILED), cause=code)
+
+    async def _unfinished(self, session: AsyncSession, source_id: UUID, *, org_id: UUID) -> KnowledgeSource | None:
+        source = await repository.find_source(session, source_id, org_id=org_id, lock=True)
+        return None if source is None or source.status in {"ready", "failed"} else source
 
     async def _find_usable(
         self, session: AsyncSession, principal: Principal, source_id: UUID, *, lock: bool = False
@@ -317,6 +335,12 @@ class SourceService:
         if source is None:
             raise SourceNotFound
         return source
+
+
+def _mark_failed(source: KnowledgeSource, error_code: str, message: str, *, cause: str) -> None:
+    _log.error("source_buried", source_id=str(source.id), stage=source.stage, cause=cause)
+    source.status, source.stage = "failed", "done"
+    source.error_code, source.error_message = error_code, message
 
 
 async def _kept(session: AsyncSession, once: Once[Upload], upload: Upload) -> Upload:

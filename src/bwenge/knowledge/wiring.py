@@ -8,8 +8,9 @@ from bwenge.analytics.contract import EventRecorder
 from bwenge.auth.contract import Members, Tenants
 from bwenge.kit.blobs.store import BlobStore
 from bwenge.kit.db import Database
-from bwenge.kit.jobs.runner import JobKind
-from bwenge.knowledge import file_routes, routes
+from bwenge.kit.jobs.kinds import JobKind
+from bwenge.kit.jobs.standing import JobOverview
+from bwenge.knowledge import file_routes, routes, worker_routes
 from bwenge.knowledge.contract import PersonaAccess
 from bwenge.knowledge.ingestion import SourceIngestion
 from bwenge.knowledge.links import SignedSourceLinks
@@ -21,7 +22,7 @@ from bwenge.knowledge.tasks import job_kinds
 from bwenge.payments.contract import Quotas
 from bwenge.providers.embedding.base import Embedder
 
-ROUTERS: Final = (routes.router, file_routes.router)
+ROUTERS: Final = (routes.router, file_routes.router, worker_routes.router)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,13 @@ class KnowledgeFeature:
     removal: SourceRemoval
     search: HybridSearch
     links: SignedSourceLinks
+    workers: JobOverview
     job_kinds: tuple[JobKind, ...]
 
     @property
     def provided(self) -> tuple[object, ...]:
         """What the routes ask for."""
-        return self.sources, self.search, self.links
+        return self.sources, self.search, self.links, self.workers
 
 
 def build(
@@ -76,5 +78,6 @@ def build(
         removal=removal,
         search=HybridSearch(database, embedder),
         links=SignedSourceLinks(link_key, personas=neighbours.personas),
+        workers=JobOverview(database),
         job_kinds=tuple(job_kinds(ingestion, removal, sources)),
     )

@@ -51,6 +51,8 @@ ACCESS: Final[dict[str, Access]] = {
     "idempotency_keys": Access(app=ALL, platform=ALL),
     "invitations": Access(app=ALL, platform=ALL),
     "jobs": Access(app=APPEND, platform=ALL),
+    "job_schedules": Access(app=None, platform=WRITE, tenant=None),
+    "job_workers": Access(app=None, platform=ALL, tenant=None),
     "join_links": Access(app=ALL, platform=ALL),
     "knowledge_chunks": Access(app=ALL, platform=None),
     "knowledge_sources": Access(app=ALL, platform=WRITE),

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import CursorResult, and_, delete, func, or_, select, text, update
+from sqlalchemy import CursorResult, and_, delete, func, or_, select, text, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -14,13 +14,10 @@ from sqlalchemy.orm import aliased
 from bwenge.kit.identity import Role
 from bwenge.kit.ids import new_id
 from bwenge.kit.jobs.models import Job
+from bwenge.kit.jobs.queues import MAINTENANCE
 
 CHANNEL: Final = "bwenge_jobs"
-"""PostgreSQL's NOTIFY channel, on which a committed job wakes the workers; the payload is the queue."""
-
-DEFAULT: Final = "default"
-MAINTENANCE: Final = "maintenance"
-"""The queue of short work that nobody waits for and that may not wait behind long work: deletions, sweeps."""
+"""PostgreSQL's NOTIFY channel, on which a job that may run wakes the workers; the payload is the queue."""
 
 BACKOFF_LIMIT: Final = timedelta(minutes=5)
 _LAST_DOUBLING: Final = 9
@@ -39,7 +36,7 @@ class NewJob:
     kind: str
     payload: Mapping[str, Any]
     org_id: UUID | None = None
-    queue: str = DEFAULT
+    queue: str = MAINTENANCE
     dedupe_key: str | None = None
     ordering_key: str | None = None
     delay: timedelta = timedelta(0)
@@ -58,7 +55,8 @@ class ClaimedJob:
     attempt: int
     max_attempts: int
     payload: Mapping[str, Any] = field(repr=False)
-    queue: str = DEFAULT
+    queue: str = MAINTENANCE
+    ordering_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +99,7 @@ async def enqueue(session: AsyncSession, job: NewJob) -> UUID | None:
     )
     if _touched(result) == 0:
         return None
-    await session.execute(select(func.pg_notify(CHANNEL, job.queue)))
+    await _notify(session, job.queue)
     return job_id
 
 
@@ -123,12 +121,18 @@ async def drop(session: AsyncSession, job: ClaimedJob) -> None:
 
 
 async def claim(
-    session: AsyncSession, claimant: Claimant, *, queues: Collection[str], lease: timedelta
+    session: AsyncSession,
+    claimant: Claimant,
+    *,
+    queues: Collection[str],
+    lease: timedelta,
+    job_id: UUID | None = None,
 ) -> ClaimedJob | None:
-    """Take the oldest job that may run now: queued and due, or running under a lease that has ended."""
+    """Take the oldest job that may run now, or that one alone: queued and due, or running under a lease that ended."""
+    may_be_it = true() if job_id is None else Job.id == job_id
     candidate = (
         select(Job.id)
-        .where(_may_take(claimant, queues), Job.attempts < Job.max_attempts, ~_blocked(claimant))
+        .where(may_be_it, _may_take(claimant, queues), Job.attempts < Job.max_attempts, ~blocked(claimant.held))
         .order_by(Job.run_after, Job.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -165,7 +169,16 @@ async def exhausted(session: AsyncSession, claimant: Claimant, *, queues: Collec
 
 
 def _claimed(row: Job) -> ClaimedJob:
-    return ClaimedJob(row.id, row.kind, row.org_id, row.attempts, row.max_attempts, row.payload, row.queue)
+    return ClaimedJob(
+        id=row.id,
+        kind=row.kind,
+        org_id=row.org_id,
+        attempt=row.attempts,
+        max_attempts=row.max_attempts,
+        payload=row.payload,
+        queue=row.queue,
+        ordering_key=row.ordering_key,
+    )
 
 
 async def extend_lease(session: AsyncSession, job: ClaimedJob, *, lease: timedelta) -> bool:
@@ -177,11 +190,13 @@ async def extend_lease(session: AsyncSession, job: ClaimedJob, *, lease: timedel
 
 
 async def finish(session: AsyncSession, job: ClaimedJob) -> bool:
+    """Mark the job done, and wake whoever waits for the next of its ordering key."""
     result = await session.execute(
         update(Job)
         .where(_still_claimed(job))
         .values(state="done", progress=1, lease_until=None, finished_at=func.clock_timestamp(), last_error=None)
     )
+    await _wake_next(session, job)
     return _touched(result) == 1
 
 
@@ -191,7 +206,13 @@ async def retry_later(session: AsyncSession, job: ClaimedJob, *, error: str) -> 
     await session.execute(
         update(Job)
         .where(_still_claimed(job))
-        .values(state="queued", lease_until=None, last_error=error, run_after=func.clock_timestamp() + delay)
+        .values(
+            state="queued",
+            lease_until=None,
+            published_at=None,
+            last_error=error,
+            run_after=func.clock_timestamp() + delay,
+        )
     )
 
 
@@ -200,8 +221,15 @@ async def give_back(session: AsyncSession, job: ClaimedJob) -> None:
     await session.execute(
         update(Job)
         .where(_still_claimed(job))
-        .values(state="queued", lease_until=None, attempts=Job.attempts - 1, run_after=func.clock_timestamp())
+        .values(
+            state="queued",
+            lease_until=None,
+            published_at=None,
+            attempts=Job.attempts - 1,
+            run_after=func.clock_timestamp(),
+        )
     )
+    await _notify(session, job.queue)
 
 
 async def bury(session: AsyncSession, job: ClaimedJob, *, error: str, code: str) -> bool:
@@ -211,6 +239,7 @@ async def bury(session: AsyncSession, job: ClaimedJob, *, error: str, code: str)
         .where(Job.id == job.id, Job.attempts == job.attempt, Job.state.in_(("queued", "running")))
         .values(state="dead", lease_until=None, last_error=error, error_code=code, finished_at=func.clock_timestamp())
     )
+    await _wake_next(session, job)
     return _touched(result) == 1
 
 
@@ -219,21 +248,25 @@ async def release_all(session: AsyncSession) -> int:
     result = await session.execute(
         update(Job)
         .where(Job.state == "running")
-        .values(state="queued", lease_until=None, run_after=func.clock_timestamp())
+        .values(state="queued", lease_until=None, published_at=None, run_after=func.clock_timestamp())
     )
     return _touched(result)
 
 
 def _may_take(claimant: Claimant, queues: Collection[str]) -> Any:
+    return and_(Job.queue.in_(queues), Job.kind.in_(claimant.kinds), Job.id.not_in(claimant.held), due())
+
+
+def due() -> Any:
+    """Which jobs wait for a worker: queued ones whose time has come, and running ones whose lease has ended."""
     now = func.clock_timestamp()
-    is_due = or_(
+    return or_(
         and_(Job.state == "queued", Job.run_after <= now),
         and_(Job.state == "running", Job.lease_until < now),
     )
-    return and_(Job.queue.in_(queues), Job.kind.in_(claimant.kinds), Job.id.not_in(claimant.held), is_due)
 
 
-def _blocked(claimant: Claimant) -> Any:
+def blocked(held: Collection[UUID] = ()) -> Any:
     """By an unfinished earlier job of the same ordering key, or by any that runs.
 
     Ids follow the order of asking and not of commits: a later job may run before an earlier one can be seen. One whose
@@ -241,7 +274,7 @@ def _blocked(claimant: Claimant) -> Any:
     """
     other = aliased(Job)
     is_earlier = and_(other.state.in_(("queued", "running")), other.id < Job.id)
-    is_alive = or_(other.lease_until >= func.clock_timestamp(), other.id.in_(claimant.held))
+    is_alive = or_(other.lease_until >= func.clock_timestamp(), other.id.in_(held))
     return (
         select(other.id)
         .where(
@@ -250,6 +283,15 @@ def _blocked(claimant: Claimant) -> Any:
         )
         .exists()
     )
+
+
+async def _wake_next(session: AsyncSession, job: ClaimedJob) -> None:
+    if job.ordering_key is not None:
+        await _notify(session, job.queue)
+
+
+async def _notify(session: AsyncSession, queue: str) -> None:
+    await session.execute(select(func.pg_notify(CHANNEL, queue)))
 
 
 def _still_claimed(job: ClaimedJob) -> Any:

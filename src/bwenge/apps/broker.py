@@ -1,0 +1,109 @@
+"""Celery over Redis, which carries the ids of jobs to workers and keeps time; what it loses, the rows make up for."""
+
+import socket
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any, Final
+
+import redis
+from celery import Celery, signals
+from kombu import Queue
+
+from bwenge.kit.jobs.queues import QUEUES, QueueRule
+from bwenge.kit.jobs.relay import Message
+
+RUN_JOB: Final = "bwenge.run_job"
+
+ANSWER_SECONDS: Final = 5
+"""How long Redis may take to answer before it counts as away."""
+VISIBILITY: Final = timedelta(hours=1)
+"""After so long Redis gives an unfinished message to another worker. Longer jobs outlive it without harm: the second
+worker finds them claimed, and does nothing."""
+CHILD_START_SECONDS: Final = 60.0
+KILL_AFTER: Final = timedelta(minutes=1)
+"""An attempt is ended at its limit; a child that cannot even do that is killed so much later, and its lease ends."""
+
+_KEEPALIVE: Final[Mapping[int, int]] = MappingProxyType(
+    {
+        getattr(socket, name): seconds
+        for name, seconds in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
+        if hasattr(socket, name)
+    }
+)
+
+
+def celery_app(redis_url: str) -> Celery:
+    """An application that knows the queues and leaves logging to us."""
+    app = Celery("bwenge", broker=redis_url, set_as_current=False)
+    app.conf.update(
+        broker_connection_retry=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=ANSWER_SECONDS,
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY.total_seconds(),
+            "socket_keepalive": True,
+            "socket_keepalive_options": dict(_KEEPALIVE),
+            "socket_connect_timeout": ANSWER_SECONDS,
+            "health_check_interval": 10,
+        },
+        accept_content=["json"],
+        task_serializer="json",
+        enable_utc=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        task_queues=[Queue(queue_name(name)) for name in QUEUES],
+        task_create_missing_queues=False,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_proc_alive_timeout=CHILD_START_SECONDS,
+    )
+    signals.setup_logging.connect(_leave_logging_alone)
+    return app
+
+
+def _leave_logging_alone(**_: Any) -> None:
+    """Where anybody receives this signal, Celery configures no logging of its own."""
+
+
+def queue_name(queue: str) -> str:
+    """What a queue of jobs is called in Redis, which others may use too."""
+    return f"bwenge.{queue}"
+
+
+class CeleryBroker:
+    """Publishes messages for `bwenge worker`; every failure is raised at once, and not tried again here."""
+
+    def __init__(self, app: Celery, redis_url: str, *, rules: Mapping[str, QueueRule] = QUEUES) -> None:
+        self._app = app
+        self._rules = rules
+        self._redis = redis.Redis.from_url(
+            redis_url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS, health_check_interval=10
+        )
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        with self._app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=ANSWER_SECONDS)
+            for message in messages:
+                limit = self._rules[message.queue].limit + KILL_AFTER
+                self._app.send_task(
+                    RUN_JOB,
+                    args=[str(message.job_id)],
+                    queue=queue_name(message.queue),
+                    time_limit=int(limit.total_seconds()),
+                    connection=connection,
+                    retry=False,
+                )
+
+    def waiting(self, queue: str) -> int:
+        return int(self._redis.llen(queue_name(queue)))
+
+    def close(self) -> None:
+        self._redis.close()

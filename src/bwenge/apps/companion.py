@@ -1,0 +1,172 @@
+"""What runs beside Celery in each process of it: the relay of jobs, and a worker's word that it lives."""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import structlog
+from celery import platforms
+
+from bwenge.apps.broker import CeleryBroker
+from bwenge.apps.composition import Platform, compose
+from bwenge.apps.resources import Server, await_schema, driver_url, lazy_embedder, open_resources
+from bwenge.apps.secrets import Secrets
+from bwenge.apps.settings import Settings
+from bwenge.kit.db import SINGLE, Database, PoolSizes
+from bwenge.kit.jobs.executor import JobExecutor
+from bwenge.kit.jobs.presence import WorkerPresence, count_running, keep_present
+from bwenge.kit.jobs.relay import AGAIN_AFTER, JobRelay
+from bwenge.kit.jobs.schedule import Recurring, ask_for
+
+_log = structlog.get_logger(__name__)
+
+_ANSWER_SECONDS: Final = 60.0
+
+
+class NotSplit(RuntimeError):
+    """Workers share a database and a broker with services, and those have to be named."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(
+            f"A worker needs {' and '.join(names)}: the database and the Redis that it shares with the services. "
+            "`bwenge up` does the jobs of its own embedded database itself, and lets no worker in."
+        )
+
+
+def redis_url_of(settings: Settings) -> str:
+    """Raises `NotSplit` where the settings do not name what a worker shares with the services."""
+    missing = [
+        name
+        for name, url in (("DATABASE_URL", settings.database_url), ("REDIS_URL", settings.redis_url))
+        if url is None
+    ]
+    if missing or settings.redis_url is None:
+        raise NotSplit(missing)
+    return settings.redis_url.get_secret_value()
+
+
+def _server_of(settings: Settings) -> Server:
+    if settings.database_url is None:
+        raise NotSplit(["DATABASE_URL"])
+    return Server(driver_url(settings.database_url.get_secret_value()), schema_changed=False)
+
+
+@asynccontextmanager
+async def open_features(
+    settings: Settings, secrets: Secrets, *, pools: PoolSizes, work_dir: Path | None = None
+) -> AsyncIterator[Platform]:
+    """All features, of which none is started, on the shared database; the embedder is loaded when it is first used."""
+    async with open_resources(
+        settings, secrets, server=_server_of(settings), embedder=lazy_embedder(settings), pools=pools
+    ) as resources:
+        yield compose(settings, secrets, resources, work_dir=work_dir)
+
+
+class ForkedCompanion:
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    def stop(self) -> None:
+        """End what runs, and say goodbye."""
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self._pid, signal.SIGTERM)
+            os.waitpid(self._pid, 0)
+
+
+class Companion:
+    """An event loop with connections of its own, one of each role: on a thread, or in a process by `fork`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        secrets: Secrets,
+        broker: CeleryBroker,
+        *,
+        again_after: timedelta = AGAIN_AFTER,
+        presence: WorkerPresence | None = None,
+    ) -> None:
+        self._settings, self._secrets, self._broker = settings, secrets, broker
+        self._again_after = again_after
+        self._presence = presence
+        self._thread = threading.Thread(target=self._run, name="companion", daemon=True)
+        self._ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._database: Database | None = None
+        self._work: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def fork(self) -> "ForkedCompanion":
+        """Run in a process of its own, for one that will fork others: a fork beside a thread may inherit its locks.
+
+        To be called before the caller has any thread.
+        """
+        pid = os.fork()
+        if pid:
+            return ForkedCompanion(pid)
+        try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            platforms.set_pdeathsig("SIGTERM")  # type: ignore[attr-defined]  # the types leave it out
+            asyncio.run(self._until_told())
+        except BaseException:  # noqa: BLE001  # whatever it is, this process must not return into the caller's
+            _log.exception("companion_died")
+            os.kill(os.getppid(), signal.SIGTERM)
+        finally:
+            os._exit(0)
+
+    async def _until_told(self) -> None:
+        work = asyncio.create_task(self._accompany())
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
+        await asyncio.wait([work])
+        if not work.cancelled():
+            work.result()
+
+    def stop(self) -> None:
+        """End what runs, and say goodbye."""
+        if not self._thread.is_alive():
+            return
+        self._ready.wait(_ANSWER_SECONDS)
+        if self._loop is not None and self._work is not None:
+            self._loop.call_soon_threadsafe(self._work.cancel)
+        self._thread.join(_ANSWER_SECONDS)
+        self._broker.close()
+
+    def ask_for(self, recurring: Recurring) -> bool:
+        """As `kit.jobs.schedule.ask_for`, from another thread; raises what that raises."""
+        self._ready.wait(_ANSWER_SECONDS)
+        if self._loop is None or self._database is None:
+            raise RuntimeError("the companion does not run")
+        asking = asyncio.run_coroutine_threadsafe(ask_for(self._database, recurring), self._loop)
+        return asking.result(_ANSWER_SECONDS)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._accompany())
+        except asyncio.CancelledError:
+            return
+        except Exception:  # the thread's end would be silent
+            _log.exception("companion_died")
+            raise
+
+    async def _accompany(self) -> None:
+        async with open_features(self._settings, self._secrets, pools=SINGLE) as platform:
+            database = platform.resources.database
+            await await_schema(database)
+            relay = JobRelay(
+                database, self._broker, JobExecutor(database, platform.jobs.kinds), again_after=self._again_after
+            )
+            self._loop, self._database, self._work = asyncio.get_running_loop(), database, asyncio.current_task()
+            self._ready.set()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(relay.run())
+                if self._presence is not None:
+                    running = partial(count_running, database, self._presence)
+                    group.create_task(keep_present(database, self._presence, running=running))
