@@ -68,7 +68,7 @@ async def found_school(application: Application, database: SavepointDatabase) ->
     words = {str(owner.org_id), owner.org_id.hex, str(persona_id), str(school_name)}
     words |= {str(user[column]) for user in users for column in ("id", "email", "username") if user[column]}
     words |= {value for row in rows.values() for value in map(str, row.values()) if len(value) >= 16}
-    login = await sign_in(application, users[0]["email"])
+    login = await sign_in(application, next(user["email"] for user in users if user["id"] == owner.user_id))
     return FilledSchool(owner, learner, login.json()["refresh_token"], frozenset(words))
 
 
