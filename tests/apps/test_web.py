@@ -103,13 +103,20 @@ async def test_a_session_s_cookie_is_sent_along_from_named_origins_alone(
 )
 async def test_only_the_hosts_of_the_settings_are_served(opened: Opened, host: str, is_served: bool) -> None:  # noqa: FBT001  # a parameter
     async with opened(trusted_hosts=["bwenge.school.example", "*.schools.example", "[::1]"]) as client:
-        answer = await client.get("/health", headers={"Host": host})
+        answer = await client.get("/plans", headers={"Host": host})
     assert answer.headers["x-request-id"]
     if is_served:
         assert answer.status_code == 200
     else:
         assert code_of(answer) == (400, "bad_request")
         assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+async def test_whether_it_lives_is_told_under_any_name(opened: Opened) -> None:
+    async with opened(trusted_hosts=["bwenge.school.example"]) as client:
+        for path in ("/health", "/health/ready"):
+            answer = await client.get(path, headers={"Host": "10.0.0.7:8000"})
+            assert "status" in answer.json(), path
 
 
 async def test_the_documentation_is_served_in_production_too(opened: Opened) -> None:

@@ -12,8 +12,6 @@ from bwenge.apps.settings import Settings
 
 SPLIT_TOPOLOGY: Final = frozenset(
     {
-        "BWENGE_SERVICE_URL",
-        "BWENGE_BLOB_URL",
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
         "AWS_ENDPOINT_URL",

@@ -158,7 +158,9 @@ def test_what_answers_is_asked_for_its_health(manifests: list[Manifest]) -> None
             if probe in container
         }
         # Worker, beat and migration serve no port.
-        expected = {"startupProbe": "/health", "livenessProbe": "/health", "readinessProbe": "/health/ready"}
+        # A gateway that waited for every service would take the others away with one.
+        ready = "/health" if name == "bwenge-gateway" else "/health/ready"
+        expected = {"startupProbe": "/health", "livenessProbe": "/health", "readinessProbe": ready}
         assert paths == (expected if name in SERVED else {}), name
         assert ("lifecycle" in container) == (name in SERVED), name
 

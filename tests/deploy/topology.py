@@ -3,25 +3,17 @@
 from itertools import pairwise
 from typing import Final
 
-from bwenge.kit.db import POOL_SIZE, STEWARD_POOL_SIZE
+from bwenge.apps import topology
+from bwenge.kit.jobs import queues
 
-PORTS: Final = {
-    "gateway": 8000,
-    "auth": 8001,
-    "ingest": 8002,
-    "persona": 8003,
-    "chat": 8004,
-    "3d": 8005,
-    "analytics": 8006,
-    "payments": 8007,
-}
+SERVICES: Final = tuple(topology.SERVICES)
+
+PORTS: Final = {name: topology.port_of(name, base_port=8000) for name in (topology.GATEWAY, *SERVICES)}
 """What answers requests, and where."""
 
-SERVICES: Final = tuple(name for name in PORTS if name != "gateway")
+QUEUES: Final = frozenset(queues.QUEUES)
 
-QUEUES: Final = frozenset({"extraction", "transcription", "embedding", "maintenance", "reports"})
-
-EMBEDDING: Final = frozenset({"ingest", "persona", "worker"})
+EMBEDDING: Final = frozenset({"worker", *(name for name, service in topology.SERVICES.items() if service.embeds)})
 """What loads the embedding model."""
 
 MODEL_MEMORY: Final = 250 * 1024**2
@@ -29,8 +21,8 @@ PARSER_MEMORY: Final = 768 * 1024**2
 """What a process holds for the embedding model, and what one that reads an untrusted file may take."""
 
 
-CONNECTIONS: Final = 2 * POOL_SIZE + STEWARD_POOL_SIZE + 1
-"""What a process that uses the database may open: its pools, and one that listens."""
+CONNECTIONS: Final = max(service.pools.total for service in topology.SERVICES.values())
+"""What a process that uses the database may open at most; those of a worker open fewer."""
 
 
 def options(arguments: list[str]) -> dict[str, str]:

@@ -190,7 +190,7 @@ def test_a_start_with_another_password_than_the_cluster_has_is_explained(data_di
         ("jit", "off"),
         ("log_statement", "none"),
         ("shared_buffers", "48MB"),
-        ("max_connections", "60"),
+        ("max_connections", "100"),
         ("TimeZone", "UTC"),
         ("unix_socket_permissions", "0700"),
         ("listen_addresses", ""),  # although the fixture asks for "*"

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.support.platform import Caller, ChatSocket
 
-PAUSE_SECONDS: Final = 0.2
+PAUSE_SECONDS: Final = 0.3
 CLOSES_THAT_ASK_TO_COME_BACK: Final = frozenset({1012, 1013})
 
 

@@ -41,17 +41,18 @@ def platform() -> Iterator[PlatformProcess]:
         yield platform
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def owner(platform: PlatformProcess) -> Iterator[Caller]:
     owner = Caller.register(platform.url)
     with owner.http:
         yield owner
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def persona_id(platform: PlatformProcess, owner: Caller) -> str:
+    """Each test has a school of its own, for a plan has so many messages a month."""
     persona_id = owner.create_persona()
-    owner.add_document(persona_id, write_textbook(platform.data_dir.parent / "book.pdf", villages=VILLAGES[:2]))
+    owner.add_document(persona_id, write_textbook(platform.data_dir.parent / "book.pdf", villages=VILLAGES[:1]))
     return persona_id
 
 

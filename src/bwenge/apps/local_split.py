@@ -29,6 +29,9 @@ _CHECK_SECONDS: Final = 0.1
 _GRACE_SECONDS: Final = STOP_SECONDS + 10.0
 """A service closes what it holds after its last answer."""
 
+JOBS_AT_ONCE: Final = 2
+"""Each in a process with a model of its own; a machine that has room for more has one for more workers, too."""
+
 LOOPBACK: Final = "127.0.0.1"
 
 
@@ -70,7 +73,7 @@ class LocalSplit:
         self._others = [
             self._service(GATEWAY, shared, "--host", settings.host),
             *(self._service(name, behind) for name in SERVICES if name != "persona"),
-            self._child("worker", _bwenge("worker"), shared),
+            self._child("worker", _bwenge("worker", "--concurrency", str(JOBS_AT_ONCE)), shared),
             self._child("beat", _bwenge("beat"), shared),
         ]
 

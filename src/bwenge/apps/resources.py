@@ -1,6 +1,7 @@
 """The engine, the stores and the models that features are built on, opened from settings and closed in order."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
@@ -24,7 +25,6 @@ from bwenge.migrations.readiness import has_present_schema
 from bwenge.migrations.runner import migrate
 from bwenge.providers.embedding.base import Embedder
 from bwenge.providers.embedding.lazy import LazyEmbedder
-from bwenge.providers.embedding.minilm import MiniLMEmbedder
 from bwenge.providers.llm.base import LanguageModel
 from bwenge.providers.llm.fallback import OrderedFallback
 
@@ -197,6 +197,9 @@ async def open_resources(
 def _blob_store(settings: Settings) -> BlobStore:
     if settings.blob_url is None:
         return BlobStore.on_disk(settings.data_dir / "blobs")
+    for name in [name for name, value in os.environ.items() if name.startswith("AWS_") and not value]:
+        # As of the settings, a name without a value is one that is not set.
+        del os.environ[name]
     return BlobStore.at(settings.blob_url)
 
 
@@ -207,12 +210,18 @@ def _mailer(settings: Settings) -> Mailer:
 
 
 def lazy_embedder(settings: Settings) -> LazyEmbedder:
-    return LazyEmbedder(lambda: MiniLMEmbedder.load(settings.data_dir / "models"))
+    def load() -> Embedder:
+        # Its runtime takes 20 MB, which a process that embeds nothing does not spend.
+        from bwenge.providers.embedding.minilm import MiniLMEmbedder  # noqa: PLC0415
+
+        return MiniLMEmbedder.load(settings.data_dir / "models")
+
+    return LazyEmbedder(load)
 
 
 def load_embedder(settings: Settings, *, announce: Announce) -> Embedder:
     announce("Loading the embedding model (the first start builds it)")
-    return MiniLMEmbedder.load(settings.data_dir / "models")
+    return lazy_embedder(settings).load()
 
 
 def _language_model(settings: Settings, stack: AsyncExitStack) -> LanguageModel | None:

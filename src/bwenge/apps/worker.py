@@ -39,7 +39,7 @@ STOP_SECONDS: Final = 15.0
 """How long running jobs may take to end after the signal; then they are given back."""
 JOBS_PER_CHILD: Final = 200
 """After so many, a child is replaced: whatever a library leaks does not add up."""
-_CHILD_POOLS: Final = PoolSizes(app=2, platform=2, steward=1)
+CHILD_POOLS: Final = PoolSizes(app=2, platform=2, steward=1)
 """One for the work and one for its progress, or one for the end and one for the heartbeat."""
 
 
@@ -76,7 +76,7 @@ class WorkerChild:
         self._executor = self._runner.run(self._open(settings, secrets, work_dir=scratch.path, lease=timing.lease))
 
     async def _open(self, settings: Settings, secrets: Secrets, *, work_dir: Path, lease: timedelta) -> JobExecutor:
-        opened = open_features(settings, secrets, pools=_CHILD_POOLS, work_dir=work_dir)
+        opened = open_features(settings, secrets, pools=CHILD_POOLS, work_dir=work_dir)
         platform = await self._stack.enter_async_context(opened)
         return JobExecutor(platform.resources.database, platform.jobs.kinds, lease=lease, worker=self._name)
 

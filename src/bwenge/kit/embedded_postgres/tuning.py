@@ -15,7 +15,7 @@ _SETTINGS: Final[Mapping[str, str]] = {
     "work_mem": "8MB",
     "maintenance_work_mem": "64MB",
     "effective_cache_size": "512MB",
-    "max_connections": "60",
+    "max_connections": "100",
     # Fewer idle processes: no read-ahead workers, no replication launcher, two vacuum workers at most.
     "io_method": "sync",
     "max_worker_processes": "4",

@@ -2,15 +2,20 @@
 
 from collections.abc import Iterable
 from http import HTTPStatus
+from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bwenge.kit.http.problems import status_response
 
+UNDER_ANY_NAME: Final = frozenset({"/health", "/health/ready"})
+
 
 class TrustedHosts:
     """Refuse requests for other hosts with 400, before any link could be made from the name that they give.
+
+    Whether the process is alive and ready is told under any name: who asks that knows it by its address alone.
 
     Args:
         hosts: Names without port; `*.school.example` is every name below that one, and `*` every name.
@@ -21,7 +26,8 @@ class TrustedHosts:
         self._hosts = frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in {"http", "websocket"} and not self._is_trusted(Headers(scope=scope).get("host", "")):
+        is_asked = scope["type"] in {"http", "websocket"} and scope["path"] not in UNDER_ANY_NAME
+        if is_asked and not self._is_trusted(Headers(scope=scope).get("host", "")):
             await status_response(HTTPStatus.BAD_REQUEST, "This host is not served here")(scope, receive, send)
             return
         await self._app(scope, receive, send)
