@@ -9,6 +9,8 @@ from typing import Any, Final
 import redis
 from celery import Celery, signals
 from kombu import Queue
+from kombu.transport import redis as redis_transport
+from kombu.transport import virtual
 
 from bwenge.kit.jobs.queues import QUEUES, QueueRule
 from bwenge.kit.jobs.relay import Message
@@ -33,10 +35,44 @@ _KEEPALIVE: Final[Mapping[int, int]] = MappingProxyType(
 )
 
 
+class _ForgettingQoS(redis_transport.QoS):
+    """As kombu's, but a message of which Redis could not be told that it is done counts as done here all the same.
+
+    Kombu leaves it among those that the worker still holds. With a few of them lost to a Redis that died, a worker
+    holds as many as it may, and never asks for another one. Redis gives the message to somebody again after
+    `VISIBILITY`, where it has it still, and that does nothing.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        try:
+            super().ack(delivery_tag)
+        except Exception:
+            virtual.QoS.ack(self, delivery_tag)
+            raise
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002  # the library's signature
+        try:
+            super().reject(delivery_tag, requeue=requeue)
+        except Exception:
+            virtual.QoS.ack(self, delivery_tag)
+            raise
+
+
+class _Channel(redis_transport.Channel):
+    QoS = _ForgettingQoS
+
+
+class RedisTransport(redis_transport.Transport):
+    """What Celery reaches Redis by."""
+
+    Channel = _Channel
+
+
 def celery_app(redis_url: str) -> Celery:
     """An application that knows the queues and leaves logging to us."""
     app = Celery("bwenge", broker=redis_url, set_as_current=False)
     app.conf.update(
+        broker_transport="bwenge.apps.broker:RedisTransport",
         broker_connection_retry=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
