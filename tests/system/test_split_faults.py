@@ -21,14 +21,16 @@ from tests.system.stored import StoredState
 from tests.system.textbook import VILLAGES, write_textbook
 
 RECOVERY_SECONDS: Final = 10.0
-CONCERNED: Final = {
-    "persona": {"persona", "chat"},
-    **{name: {name} for name in SERVICES if name != "persona"},
-    GATEWAY: {"auth", "persona", "payments", "ingest", "chat"},
-    "worker": set[str](),
-    "beat": set[str](),
+CONCERNED: Final[dict[tuple[str, ...], set[str]]] = {
+    ("persona",): {"persona", "chat"},
+    ("auth",): {"auth"},
+    ("ingest",): {"ingest"},
+    ("chat",): {"chat"},
+    ("payments", "3d", "analytics"): {"payments"},
+    (GATEWAY,): {"auth", "persona", "payments", "ingest", "chat"},
+    ("worker", "beat"): set(),
 }
-"""What may be told to come again while a process is away."""
+"""What may be told to come again while these are away, which do without each other."""
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +67,12 @@ def command_of(name: str) -> str:
     return f"bwenge serve {name}" if name in SERVICES or name == GATEWAY else f"bwenge {name}"
 
 
-def end(platform: PlatformProcess, name: str, *, by: signal.Signals) -> float:
-    """Send the signal; return the moment at which the next process of that name serves."""
-    replace(platform, command_of(name), by=by)
-    if name in SERVICES or name == GATEWAY:
-        port = port_of(name, base_port=platform.port)
-        eventually(lambda: is_ready(port), f"{name} is ready")
+def end(platform: PlatformProcess, names: tuple[str, ...], *, by: signal.Signals) -> float:
+    """Send the signal; return the moment at which the next processes of these names serve."""
+    for name in names:
+        replace(platform, command_of(name), by=by)
+    for name in {GATEWAY, *SERVICES} & {*names}:
+        eventually(partial(is_alive, port_of(name, base_port=platform.port)), f"{name} is alive")
     return time.monotonic()
 
 
@@ -82,7 +84,14 @@ def replace(platform: PlatformProcess, command: str, *, by: signal.Signals) -> N
     eventually(lambda: platform.pid_of(command) not in {None, before}, f"{command} is started again")
 
 
-def is_ready(port: int) -> bool:
+def require_recovery(load: Load, back: float) -> None:
+    try:
+        eventually(partial(load.all_well_since, back), "all is well again", seconds=RECOVERY_SECONDS)
+    except TimeoutError as error:
+        raise AssertionError([attempt for attempt in load.heard if attempt.ended >= back]) from error
+
+
+def is_alive(port: int) -> bool:
     try:
         return httpx2.get(f"http://127.0.0.1:{port}/health", timeout=5, trust_env=False).status_code == 200
     except httpx2.TransportError:
@@ -109,39 +118,38 @@ def accounted_for(load: Load, stored: StoredState) -> None:
         assert kept == [(question,)]
 
 
-@pytest.mark.parametrize("name", [*CONCERNED])
+@pytest.mark.parametrize("names", [*CONCERNED], ids=" ".join)
 def test_a_killed_process_takes_nothing_with_it(
-    platform: PlatformProcess, owner: Caller, persona_id: str, stored: StoredState, name: str
+    platform: PlatformProcess, owner: Caller, persona_id: str, stored: StoredState, names: tuple[str, ...]
 ) -> None:
     with Load(owner, persona_id).at_work() as load:
-        eventually(lambda: load.all_well_since(0), "the school works")
+        eventually(partial(load.all_well_since, 0), "the school works")
         killed = time.monotonic()
-        back = end(platform, name, by=signal.SIGKILL)
-        eventually(lambda: load.all_well_since(back), "all is well again", seconds=RECOVERY_SECONDS)
+        back = end(platform, names, by=signal.SIGKILL)
+        require_recovery(load, back)
     meanwhile = [attempt for attempt in load.heard if attempt.ended >= killed]
-    others = [attempt for attempt in meanwhile if attempt.what not in CONCERNED[name]]
+    others = [attempt for attempt in meanwhile if attempt.what not in CONCERNED[names]]
     assert {attempt.told for attempt in others} <= {"well"}, others
     for attempt in meanwhile:
-        assert attempt.told in {"well", "retry"} or may_be_cut(attempt, name), attempt
-    told = {attempt.told for attempt in meanwhile if attempt.what == name}
-    assert name in {GATEWAY, "3d", "analytics", "worker", "beat"} or "retry" in told
+        assert attempt.told in {"well", "retry"} or may_be_cut(attempt, names), attempt
+    for name in {*names} & CONCERNED[names]:
+        assert "retry" in {attempt.told for attempt in meanwhile if attempt.what == name}
     accounted_for(load, stored)
 
 
-def may_be_cut(attempt: Heard, name: str) -> bool:
+def may_be_cut(attempt: Heard, names: tuple[str, ...]) -> bool:
     """Who held a connection to the gateway loses it with the gateway; an open socket of chat, with chat."""
-    return attempt.told.startswith("cut") and (name == GATEWAY or attempt.what == name == "chat")
+    return attempt.told.startswith("cut") and (names == (GATEWAY,) or (attempt.what,) == names == ("chat",))
 
 
 def test_a_rolling_restart_fails_nobody(
     platform: PlatformProcess, owner: Caller, persona_id: str, stored: StoredState
 ) -> None:
-    behind = [name for name in CONCERNED if name != GATEWAY]
     with Load(owner, persona_id).at_work() as load:
-        for name in behind:
-            eventually(lambda: load.all_well_since(0), "the school works")
-            back = end(platform, name, by=signal.SIGTERM)
-            eventually(partial(load.all_well_since, back), "all is well again", seconds=RECOVERY_SECONDS)
+        eventually(partial(load.all_well_since, 0), "the school works")
+        for names in CONCERNED:
+            back = end(platform, names, by=signal.SIGTERM)
+            require_recovery(load, back)
     assert {attempt.told for attempt in load.heard} <= {"well", "retry"}, [
         attempt for attempt in load.heard if attempt.told not in {"well", "retry"}
     ]
@@ -153,10 +161,10 @@ def test_the_broker_killed_and_emptied_loses_no_work_and_doubles_none(
 ) -> None:
     with Load(owner, persona_id).at_work() as load:
         for _ in range(2):
-            eventually(lambda: load.all_well_since(0), "the school works")
+            eventually(partial(load.all_well_since, 0), "the school works")
             replace(platform, "redis-server", by=signal.SIGKILL)
             back = time.monotonic()
-            eventually(partial(load.all_well_since, back), "all is well again", seconds=RECOVERY_SECONDS)
+            require_recovery(load, back)
     assert {attempt.told for attempt in load.heard} == {"well"}
     accounted_for(load, stored)
     eventually(

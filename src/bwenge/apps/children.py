@@ -35,11 +35,13 @@ class Program:
     Attributes:
         command: The first is an absolute path.
         environment: All of it; nothing is inherited.
+        descriptors: Open files that it has too, under the same numbers.
     """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
+    descriptors: tuple[int, ...] = ()
 
 
 class Child:
@@ -93,6 +95,7 @@ class Child:
                 stdout=writing,
                 stderr=asyncio.subprocess.STDOUT,
                 env=dict(self.program.environment),
+                pass_fds=self.program.descriptors,
                 # Control-C at a terminal must reach the supervisor alone: it ends the others in their order.
                 start_new_session=True,
             )

@@ -3,9 +3,10 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ from bwenge.apps.resources import Announce, Server, lazy_embedder, open_resource
 from bwenge.apps.secrets import Secrets
 from bwenge.apps.settings import Settings, reachable_host
 from bwenge.apps.topology import GATEWAY, SERVICES, port_of
-from bwenge.apps.web_server import STOP_SECONDS, bind
+from bwenge.apps.web_server import STOP_SECONDS, PortTaken, bind
 from bwenge.kit.db import SINGLE
 
 START_SECONDS: Final = 120.0
@@ -40,11 +41,20 @@ class ServicesNotReady(RuntimeError):
         super().__init__(f"Not ready after {START_SECONDS:.0f} s: {', '.join(names)}. Their logs in {logs} say why.")
 
 
-def require_ports(settings: Settings) -> None:
-    """Raises `PortTaken` where one of the eight is not free; services take them for good a moment later."""
-    with closing(bind(settings.host, settings.port)):
+def bind_ports(settings: Settings) -> socket.socket:
+    """The gateway's port, kept for each gateway in turn: between two, clients wait instead of being refused.
+
+    Raises:
+        PortTaken: One of the eight is not free. The services take theirs a moment later.
+    """
+    listener = bind(settings.host, settings.port)
+    try:
         for name in SERVICES:
             bind(LOOPBACK, port_of(name, base_port=settings.port)).close()
+    except PortTaken:
+        listener.close()
+        raise
+    return listener
 
 
 class LocalSplit:
@@ -54,7 +64,7 @@ class LocalSplit:
         NoRedis: There is no Redis server to be had.
     """
 
-    def __init__(self, settings: Settings, secrets: Secrets, server: Server) -> None:
+    def __init__(self, settings: Settings, secrets: Secrets, server: Server, *, listener: socket.socket) -> None:
         self._settings = settings
         self._secrets = secrets
         self._server = server
@@ -69,10 +79,10 @@ class LocalSplit:
             redis_url = settings.redis_url.get_secret_value()
         shared = _environment(settings, database=server.url, redis_url=redis_url)
         behind = shared | {"BWENGE_TRUSTED_PROXIES": LOOPBACK}
-        self._persona = self._service("persona", behind)
+        self._persona = self._child("persona", _bwenge("serve", "persona"), behind)
         self._others = [
-            self._service(GATEWAY, shared, "--host", settings.host),
-            *(self._service(name, behind) for name in SERVICES if name != "persona"),
+            self._gateway(shared, listener.fileno()),
+            *(self._child(name, _bwenge("serve", name), behind) for name in SERVICES if name != "persona"),
             self._child("worker", _bwenge("worker", "--concurrency", str(JOBS_AT_ONCE)), shared),
             self._child("beat", _bwenge("beat"), shared),
         ]
@@ -145,8 +155,9 @@ class LocalSplit:
             platform = compose(self._settings, self._secrets, resources)
             return await DemoData(self._settings, self._secrets, platform).ensure(announce)
 
-    def _service(self, name: str, environment: Mapping[str, str], *options: str) -> Child:
-        return self._child(name, _bwenge("serve", name, *options), environment)
+    def _gateway(self, environment: Mapping[str, str], listener: int) -> Child:
+        command = _bwenge("serve", GATEWAY, "--socket", str(listener))
+        return Child(Program(GATEWAY, command, environment, descriptors=(listener,)), logs=self.logs)
 
     def _child(self, name: str, command: tuple[str, ...], environment: Mapping[str, str]) -> Child:
         return Child(Program(name, command, environment), logs=self.logs)

@@ -110,17 +110,21 @@ def up(
 
 @cli.command()
 def serve(
+    *,
     service: Annotated[str, typer.Argument(help="gateway, auth, ingest, persona, chat, 3d, analytics or payments")],
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port to listen on [default: 8000 for the gateway, then by 1]")
+    ] = None,
+    socket: Annotated[
+        int | None, typer.Option(hidden=True, help="A bound socket that was inherited, in place of host and port")
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Run one service of the platform, on the PostgreSQL server of DATABASE_URL."""
     from bwenge.cli.services import run_service  # noqa: PLC0415  # as above
 
-    run_service(_settings(data_dir=data_dir), service, host=host, port=port)
+    run_service(_settings(data_dir=data_dir), service, host=host, port=port, inherited=socket)
 
 
 @cli.command()

@@ -18,7 +18,7 @@ from bwenge.cli.serving import allow_connections, load_secrets, told_plainly
 from bwenge.kit.telemetry import configure_logging
 
 
-def run_service(settings: Settings, name: str, *, host: str, port: int | None) -> None:
+def run_service(settings: Settings, name: str, *, host: str, port: int | None, inherited: int | None) -> None:
     """Serve until interrupted; the log goes to standard error, for whoever collects it.
 
     Raises:
@@ -31,7 +31,7 @@ def run_service(settings: Settings, name: str, *, host: str, port: int | None) -
     port = port or port_of(name, base_port=settings.port)
     with (
         told_plainly(),
-        closing(bind(host, port)) as listener,
+        closing(bind(host, port) if inherited is None else socket.socket(fileno=inherited)) as listener,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         runner.run(_serving(settings, name, listener))

@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 from bwenge.apps.all_in_one import DatabaseDied, serve
 from bwenge.apps.demo_data import FIRST_QUESTION, Ready
 from bwenge.apps.local_redis import NoRedis
-from bwenge.apps.local_split import LocalSplit, ServicesNotReady, require_ports
+from bwenge.apps.local_split import LocalSplit, ServicesNotReady, bind_ports
 from bwenge.apps.one_service import NoDatabase
 from bwenge.apps.resources import Announce, DatabaseRefused, SchemaTooOld, load_embedder, open_server
 from bwenge.apps.secrets import DamagedSecret, Secrets
@@ -89,14 +89,13 @@ def run_split(settings: Settings, output: Console) -> None:
         CommandFailed: as `run_platform`; or there is no Redis, or a service does not become ready.
     """
     allow_connections()
-    with told_plainly():
-        require_ports(settings)
+    with told_plainly(), closing(bind_ports(settings)) as listener:
         secrets = load_secrets(settings)
         log_as_configured(settings)
         announce = _announcing(output)
         output.print(f"Starting Bwenge OS in {settings.data_dir.resolve()}", markup=False)
         with open_server(settings, secrets, announce=announce) as server:
-            split = LocalSplit(settings, secrets, server)
+            split = LocalSplit(settings, secrets, server, listener=listener)
 
             def on_ready(ready: Ready) -> None:
                 _list_services(settings, split, output)
