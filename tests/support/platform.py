@@ -257,7 +257,7 @@ class Caller:
         query = "&".join(f"{name}={value}" for name, value in {"persona_id": persona_id, **parameters}.items())
         address = f"{self.url.replace('http', 'ws', 1)}/ws/chat?{query}"
         headers = {"Authorization": f"Bearer {self.token}"}
-        async with websockets.connect(address, additional_headers=headers, proxy=None) as connection:
+        async with websockets.connect(address, additional_headers=headers, proxy=None, open_timeout=60) as connection:
             yield ChatSocket(connection)
 
 
