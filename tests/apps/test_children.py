@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -96,6 +97,37 @@ async def test_one_that_will_not_end_is_killed(tmp_path: Path) -> None:
     await has_said(tmp_path, 1)
     await stop_all([child], seconds=0.2)
     assert not [other for other in psutil.Process().children() if WILL_NOT_END in " ".join(other.cmdline())]
+
+
+async def test_a_start_that_the_machine_refuses_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusals = [OSError(11, "Resource temporarily unavailable")] * 2
+    start = asyncio.create_subprocess_exec
+
+    async def short_of_processes(*arguments: Any, **options: Any) -> asyncio.subprocess.Process:
+        if refusals:
+            raise refusals.pop()
+        return await start(*arguments, **options)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", short_of_processes)
+    child = Child(program(SAYS_ITS_PID), logs=tmp_path)
+    child.start()
+    await has_said(tmp_path, 1)
+    await child.stop(seconds=10)
+    assert child.starts == 1
+
+
+async def test_one_that_is_killed_takes_with_it_what_it_started(tmp_path: Path) -> None:
+    child = Child(program(LEAVES_A_GRANDCHILD), logs=tmp_path)
+    child.start()
+    await has_said(tmp_path, 1)
+    [grandchild] = psutil.Process(pids(tmp_path)[0]).children()
+    child.kill()
+    await child.stop(seconds=10)
+
+    async def has_ended() -> bool:
+        return not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE
+
+    await comes_true(has_ended)
 
 
 async def test_one_that_was_never_started_is_stopped_without_a_word(tmp_path: Path) -> None:

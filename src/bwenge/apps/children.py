@@ -67,14 +67,26 @@ class Child:
         ended, _ = await asyncio.wait({self._keeper}, timeout=seconds)
         if not ended:
             _log.warning("child_killed", name=self.program.name, seconds=seconds)
-            self._signal(signal.SIGKILL)
+            self.kill()
         await asyncio.gather(self._keeper, return_exceptions=True)
+
+    def kill(self) -> None:
+        """End it at once, and what it has started itself."""
+        self._stop_asked.set()
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                # It leads a session of its own.
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     async def _keep(self) -> None:
         pause = _FIRST_PAUSE_SECONDS
         while not self._stop_asked.is_set():
             began = time.monotonic()
-            status = await self._run()
+            status: int | str
+            try:
+                status = await self._run()
+            except OSError as error:  # the machine has no process, descriptor or memory to spare just now
+                status = error.strerror or type(error).__name__
             if self._stop_asked.is_set():
                 return
             lasted = time.monotonic() - began
@@ -89,10 +101,25 @@ class Child:
         reading, writing = os.pipe()
         output, transport = await _reader(reading)
         try:
-            process = self._process = await asyncio.create_subprocess_exec(
+            process = self._process = await self._start(writing)
+            copying = asyncio.create_task(self._copy(output))
+            try:
+                status = await process.wait()
+                self._process = None
+                await asyncio.wait({copying}, timeout=_LAST_WORDS_SECONDS)
+            finally:
+                copying.cancel()
+                await asyncio.gather(copying, return_exceptions=True)
+        finally:
+            transport.close()
+        return status
+
+    async def _start(self, output: int) -> asyncio.subprocess.Process:
+        try:
+            process = await asyncio.create_subprocess_exec(
                 *_tied(self.program.command),
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=writing,
+                stdout=output,
                 stderr=asyncio.subprocess.STDOUT,
                 env=dict(self.program.environment),
                 pass_fds=self.program.descriptors,
@@ -100,20 +127,11 @@ class Child:
                 start_new_session=True,
             )
         finally:
-            os.close(writing)
+            os.close(output)
         self.starts += 1
         if self._stop_asked.is_set():
-            self._signal(signal.SIGTERM)
-        copying = asyncio.create_task(self._copy(output))
-        try:
-            status = await process.wait()
-            self._process = None
-            await asyncio.wait({copying}, timeout=_LAST_WORDS_SECONDS)
-        finally:
-            transport.close()
-            copying.cancel()
-            await asyncio.gather(copying, return_exceptions=True)
-        return status
+            process.terminate()
+        return process
 
     async def _copy(self, output: asyncio.StreamReader) -> None:
         with closing(_rotating(self._log_path)) as log:

@@ -44,7 +44,7 @@ def prepare_redis(folder: Path, *, password: str) -> LocalRedis:
         "bind 127.0.0.1",
         f"port {port}",
         f"requirepass {password}",
-        f"dir {folder.resolve()}",
+        f"dir {_quoted(str(folder.resolve()))}",
         'save ""',
         "appendonly no",
         "maxmemory 256mb",
@@ -56,6 +56,12 @@ def prepare_redis(folder: Path, *, password: str) -> LocalRedis:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
     return LocalRedis((program, str(configuration.resolve())), f"redis://:{password}@127.0.0.1:{port}/0")
+
+
+def _quoted(value: str) -> str:
+    """As redis.conf has values with spaces."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _free_port() -> int:

@@ -5,12 +5,15 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import httpx2
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 from sqlalchemy.engine import URL
 
 from bwenge.apps.all_in_one import DATABASE_CHECK_SECONDS, DatabaseDied
@@ -74,27 +77,27 @@ class LocalSplit:
         if settings.redis_url is None:
             redis = prepare_redis(settings.data_dir / "redis", password=secrets.broker_password)
             self._redis.append(self._child("redis", redis.command, {}))
-            redis_url = redis.url
+            self._redis_url = redis.url
         else:
-            redis_url = settings.redis_url.get_secret_value()
-        shared = _environment(settings, database=server.url, redis_url=redis_url)
+            self._redis_url = settings.redis_url.get_secret_value()
+        shared = _environment(settings, database=server.url, redis_url=self._redis_url)
         behind = shared | {"BWENGE_TRUSTED_PROXIES": LOOPBACK}
         self._persona = self._child("persona", _bwenge("serve", "persona"), behind)
         self._others = [
-            self._gateway(shared, listener.fileno()),
+            self._gateway({name: shared[name] for name in GATEWAYS & shared.keys()}, listener.fileno()),
             *(self._child(name, _bwenge("serve", name), behind) for name in SERVICES if name != "persona"),
             self._child("worker", _bwenge("worker", "--concurrency", str(JOBS_AT_ONCE)), shared),
             self._child("beat", _bwenge("beat"), shared),
         ]
 
     async def run(self, *, announce: Announce, on_ready: Callable[[Ready], None]) -> None:
-        """Until a signal.
+        """Until a signal; a second one does not wait for what runs.
 
         Raises:
             ServicesNotReady, DatabaseDied
         """
         async with self._started():
-            stopping = _on_signal()
+            stopping = self._on_signal()
             work = asyncio.create_task(self._serve(announce, on_ready))
             await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
             announce("Stopping: running answers end first")
@@ -125,18 +128,37 @@ class LocalSplit:
             await stop_all([self._persona], seconds=_GRACE_SECONDS)
             await stop_all(self._redis, seconds=_GRACE_SECONDS)
 
+    def _on_signal(self) -> "asyncio.Task[bool]":
+        """Done when the operator asks this process to end; asked twice, it ends its children at once."""
+        asked = asyncio.Event()
+
+        def ask() -> None:
+            if asked.is_set():
+                for child in (*self._others, self._persona):
+                    child.kill()
+            asked.set()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, ask)
+        return asyncio.create_task(asked.wait())
+
     async def _await_ready(self) -> None:
         """The gateway is ready when every service behind it is."""
         base_port = self._settings.port
-        waiting = {name: (LOOPBACK, port_of(name, base_port=base_port)) for name in SERVICES}
-        waiting[GATEWAY] = (reachable_host(self._settings.host), base_port)
-        deadline = asyncio.get_running_loop().time() + START_SECONDS
-        async with httpx2.AsyncClient(timeout=5.0, trust_env=False) as client:
+        async with (
+            httpx2.AsyncClient(timeout=5.0, trust_env=False) as client,
+            Redis.from_url(self._redis_url, socket_timeout=5.0, socket_connect_timeout=5.0) as redis,
+        ):
+            waiting: dict[str, Callable[[], Awaitable[bool]]] = {
+                name: partial(_is_ready, client, LOOPBACK, port_of(name, base_port=base_port)) for name in SERVICES
+            }
+            waiting[GATEWAY] = partial(_is_ready, client, reachable_host(self._settings.host), base_port)
+            waiting["redis"] = partial(_answers, redis)
+            deadline = asyncio.get_running_loop().time() + START_SECONDS
             while waiting:
-                for name, (host, port) in list(waiting.items()):
-                    if await _is_ready(client, host, port):
-                        del waiting[name]
-                if asyncio.get_running_loop().time() > deadline:
+                waiting = {name: is_ready for name, is_ready in waiting.items() if not await is_ready()}
+                if waiting and asyncio.get_running_loop().time() > deadline:
                     raise ServicesNotReady(waiting, self.logs)
                 await asyncio.sleep(_CHECK_SECONDS)
 
@@ -163,6 +185,14 @@ class LocalSplit:
         return Child(Program(name, command, environment), logs=self.logs)
 
 
+GATEWAYS: Final = frozenset(
+    "BWENGE_ENV BWENGE_LOG_LEVEL BWENGE_PUBLIC_URL BWENGE_TRUSTED_HOSTS BWENGE_TRUSTED_PROXIES BWENGE_CORS_ORIGINS"
+    " BWENGE_RATE_LIMITS BWENGE_RATE_LIMIT_FLOOD BWENGE_HOST BWENGE_PORT BWENGE_SERVICE_URL BWENGE_DATA_DIR"
+    " PATH HOME LANG LC_ALL TMPDIR TZ LD_LIBRARY_PATH PYTHONPATH VIRTUAL_ENV".split()
+)
+"""What the gateway's environment holds: no secret, and no address of a store."""
+
+
 def _bwenge(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "bwenge", *arguments)
 
@@ -171,7 +201,9 @@ def _environment(settings: Settings, *, database: URL, redis_url: str) -> dict[s
     """The operator's own settings, and over them what this topology decides."""
     # Every process logs in as the platform's own roles: the administrator's name and password stay here.
     server = database.set(drivername="postgresql", username=None, password=None)
-    return dict(os.environ) | {
+    server = server.difference_update_query(["user", "password", "passfile"])
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    return own | {
         "DATABASE_URL": server.render_as_string(hide_password=False),
         "REDIS_URL": redis_url,
         "BWENGE_DATA_DIR": str(settings.data_dir.resolve()),
@@ -181,16 +213,13 @@ def _environment(settings: Settings, *, database: URL, redis_url: str) -> dict[s
     }
 
 
+async def _answers(redis: Redis) -> bool:
+    with suppress(RedisError):
+        return bool(await redis.ping())
+    return False
+
+
 async def _is_ready(client: httpx2.AsyncClient, host: str, port: int) -> bool:
     with suppress(httpx2.TransportError):
         return (await client.get(f"http://{host}:{port}/health/ready")).status_code == httpx2.codes.OK
     return False
-
-
-def _on_signal() -> "asyncio.Task[bool]":
-    """Done when the operator asks this process to end."""
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked.set)
-    return asyncio.create_task(asked.wait())

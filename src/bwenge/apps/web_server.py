@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from types import FrameType
 from typing import Any, Final
@@ -41,9 +42,13 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
     async def _drain_and_exit(self) -> None:
+        began = time.monotonic()
         try:
             await self._drain()
         finally:
+            # What draining took is not given to the rest once more.
+            left = STOP_SECONDS - (time.monotonic() - began)
+            self.config.timeout_graceful_shutdown = max(1, round(left))
             self.should_exit = True
 
 
@@ -58,9 +63,9 @@ def bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         listener.close()
-        raise PortTaken(host, port, error.strerror or str(error)) from error
+        raise PortTaken(host, port, getattr(error, "strerror", None) or str(error)) from error
     return listener
 
 

@@ -77,8 +77,12 @@ class RemoteReplies:
         has_begun = False
         try:
             async with self._http.stream("POST", PATH, content=body, headers=headers) as response:
+                if response.status_code == httpx2.codes.SERVICE_UNAVAILABLE:
+                    raise _Unreached("status 503")
                 if response.status_code != httpx2.codes.OK:
-                    raise _Unreached(f"status {response.status_code}")
+                    # A secret or a clock that is not the same on both sides: to ask again does not mend it.
+                    _log.error("replies_refused", status=response.status_code)
+                    raise ModelUnavailable(retry_after=_RETRY_AFTER)
                 async with aclosing(_lines(response)) as lines:
                     async for line in lines:
                         event = decode_line(line)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
+from bwenge.kit.errors import BwengeError
 from bwenge.kit.http.security import anyone
 
 _log = structlog.get_logger(__name__)
@@ -55,6 +56,9 @@ async def _holds(name: str, check: ReadinessCheck) -> bool:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             await check()
+    except (BwengeError, OSError, TimeoutError) as error:  # it is away, and will be asked again in a moment
+        _log.warning("readiness_check_failed", check=name, reason=type(error).__name__)
+        return False
     except Exception:  # noqa: BLE001  # whatever a dependency raises, the answer is that it is not ready
         _log.warning("readiness_check_failed", check=name, exc_info=True)
         return False
