@@ -63,12 +63,15 @@ class Load:
             for thread in threads:
                 thread.join()
 
-    def since(self, moment: float) -> list[Heard]:
-        return [attempt for attempt in list(self.heard) if attempt.began >= moment]
+    def heard_since(self, moment: float) -> list[Heard]:
+        """What has ended after that."""
+        return [attempt for attempt in list(self.heard) if attempt.ended >= moment]
 
     def all_well_since(self, moment: float) -> bool:
         """Whether each has ended well at least once after that, in an attempt that began after it."""
-        return {attempt.what for attempt in self.since(moment) if attempt.told == "well"} == self.acts.keys()
+        return {
+            attempt.what for attempt in list(self.heard) if attempt.began >= moment and attempt.told == "well"
+        } == self.acts.keys()
 
     def _repeat(self, what: str, act: Callable[[], str]) -> None:
         while not self._stopping.is_set():
