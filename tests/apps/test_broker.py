@@ -1,14 +1,20 @@
-"""What a worker may hold of Redis is not used up by messages of which Redis could not be told that they are done."""
+"""How Celery and our own client reach Redis, and what they do of it that is cut off, silent or nonsense."""
 
-from collections.abc import Iterator
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from kombu import Queue
 
-from bwenge.apps.broker import celery_app, queue_name
+from bwenge.apps.broker import CeleryBroker, celery_app, queue_name
+from bwenge.kit.ids import new_id
 from bwenge.kit.jobs.queues import MAINTENANCE
+from bwenge.kit.jobs.relay import Message
 from tests.support.redis_server import RedisServer, redis_server
 
 
@@ -36,3 +42,58 @@ def test_a_message_that_could_not_be_told_done_leaves_room_for_the_next(redis: R
             getattr(message, end)()
         redis.start()
         assert channel.qos.can_consume()
+
+
+TLS_HANDSHAKE: Final = 0x16
+
+
+def publish(url: str) -> None:
+    CeleryBroker(celery_app(url), url).publish([Message(new_id(), MAINTENANCE)])
+
+
+def count(url: str) -> None:
+    CeleryBroker(celery_app(url), url).waiting(MAINTENANCE)
+
+
+def consume(url: str) -> None:
+    with celery_app(url).connection_for_read() as connection:
+        connection.channel()
+
+
+@contextmanager
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        yield server
+
+
+@pytest.mark.parametrize("use", [publish, count, consume])
+def test_a_redis_by_tls_is_sent_nothing_in_the_clear(use: Callable[[str], None]) -> None:
+    first = bytearray()
+
+    def accept_once(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            first.extend(connection.recv(1))
+        server.close()
+
+    with listener() as server:
+        url = f"rediss://:hidden@127.0.0.1:{server.getsockname()[1]}/0"
+        accepting = threading.Thread(target=accept_once, args=(server,))
+        accepting.start()
+        with suppress(Exception):
+            use(url)
+        accepting.join(10)
+    assert list(first) == [TLS_HANDSHAKE]
+
+
+@pytest.mark.parametrize("options", ["", "?ssl_ca_certs=/none"])
+def test_the_certificate_of_a_redis_by_tls_is_verified(options: str) -> None:
+    with celery_app(f"rediss://127.0.0.1:1/0{options}").connection_for_write() as connection:
+        transport: Any = connection.transport
+        channel: Any = transport.Channel.__new__(transport.Channel)
+        channel.connection = transport
+        parameters = channel._connparams()  # noqa: SLF001  # nothing says it openly before a connection is made
+        made = parameters.pop("connection_class")
+        made = made(**{name: value for name, value in parameters.items() if name != "max_connections"})
+    assert (made.cert_reqs, made.check_hostname) == (ssl.CERT_REQUIRED, True)

@@ -1,6 +1,7 @@
 """Celery over Redis, which carries the ids of jobs to workers and keeps time; what it loses, the rows make up for."""
 
 import socket
+import ssl
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
@@ -71,6 +72,9 @@ class RedisTransport(redis_transport.Transport):
 def celery_app(redis_url: str) -> Celery:
     """An application that knows the queues and leaves logging to us."""
     app = Celery("bwenge", broker=redis_url, set_as_current=False)
+    if redis_url.startswith("rediss:"):
+        # Our transport's name takes the place of the scheme, so that kombu does not see that it has to use TLS.
+        app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     app.conf.update(
         broker_transport="bwenge.apps.broker:RedisTransport",
         broker_connection_retry=True,
