@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import redis
 from kombu import Queue
+from kombu.exceptions import OperationalError
 
+from bwenge.apps import broker
 from bwenge.apps.broker import CeleryBroker, celery_app, queue_name
 from bwenge.kit.ids import new_id
 from bwenge.kit.jobs.queues import MAINTENANCE
@@ -19,14 +22,14 @@ from tests.support.redis_server import RedisServer, redis_server
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    with redis_server(tmp_path) as server:
-        yield server
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path) as running:
+        yield running
 
 
 @pytest.mark.parametrize("end", ["ack", "reject"])
-def test_a_message_that_could_not_be_told_done_leaves_room_for_the_next(redis: RedisServer, end: str) -> None:
-    app = celery_app(redis.url)
+def test_a_message_that_could_not_be_told_done_leaves_room_for_the_next(server: RedisServer, end: str) -> None:
+    app = celery_app(server.url)
     with app.connection_for_read() as connection:
         channel: Any = connection.channel()
         channel.basic_qos(0, 1, False)
@@ -37,10 +40,10 @@ def test_a_message_that_could_not_be_told_done_leaves_room_for_the_next(redis: R
         message = queue.get(accept=["json"])
         assert message is not None
         assert not channel.qos.can_consume()
-        redis.stop()
+        server.stop()
         with pytest.raises(connection.connection_errors):
             getattr(message, end)()
-        redis.start()
+        server.start()
         assert channel.qos.can_consume()
 
 
@@ -87,13 +90,28 @@ def test_a_redis_by_tls_is_sent_nothing_in_the_clear(use: Callable[[str], None])
     assert list(first) == [TLS_HANDSHAKE]
 
 
+def test_a_redis_that_accepts_and_is_silent_counts_as_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "ANSWER_SECONDS", 0.2)
+    ended = threading.Event()
+
+    def try_it(url: str) -> None:
+        with suppress(redis.exceptions.TimeoutError, OperationalError):
+            publish(url)
+        ended.set()
+
+    with listener() as server:
+        url = f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+        threading.Thread(target=try_it, args=(url,), daemon=True).start()
+        assert ended.wait(8)
+
+
 @pytest.mark.parametrize("options", ["", "?ssl_ca_certs=/none"])
 def test_the_certificate_of_a_redis_by_tls_is_verified(options: str) -> None:
     with celery_app(f"rediss://127.0.0.1:1/0{options}").connection_for_write() as connection:
         transport: Any = connection.transport
         channel: Any = transport.Channel.__new__(transport.Channel)
         channel.connection = transport
-        parameters = channel._connparams()  # noqa: SLF001  # nothing says it openly before a connection is made
+        parameters = channel._connparams()  # nothing says it openly before a connection is made
         made = parameters.pop("connection_class")
         made = made(**{name: value for name, value in parameters.items() if name != "max_connections"})
     assert (made.cert_reqs, made.check_hostname) == (ssl.CERT_REQUIRED, True)

@@ -129,7 +129,8 @@ class CeleryBroker:
         )
 
     def publish(self, messages: Sequence[Message]) -> None:
-        with self._app.connection_for_write() as connection:
+        # Who consumes waits for Redis on purpose, and has no such limit.
+        with self._app.connection_for_write(transport_options={"socket_timeout": ANSWER_SECONDS}) as connection:
             connection.ensure_connection(max_retries=1, timeout=ANSWER_SECONDS)
             for message in messages:
                 limit = self._rules[message.queue].limit + KILL_AFTER
