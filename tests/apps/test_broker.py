@@ -1,5 +1,7 @@
 """How Celery and our own client reach Redis, and what they do of it that is cut off, silent or nonsense."""
 
+import base64
+import json
 import socket
 import ssl
 import threading
@@ -14,7 +16,7 @@ from kombu import Queue
 from kombu.exceptions import OperationalError
 
 from bwenge.apps import broker
-from bwenge.apps.broker import CeleryBroker, celery_app, queue_name
+from bwenge.apps.broker import RUN_JOB, CeleryBroker, celery_app, queue_name
 from bwenge.kit.ids import new_id
 from bwenge.kit.jobs.queues import MAINTENANCE
 from bwenge.kit.jobs.relay import Message
@@ -115,3 +117,46 @@ def test_the_certificate_of_a_redis_by_tls_is_verified(options: str) -> None:
         made = parameters.pop("connection_class")
         made = made(**{name: value for name, value in parameters.items() if name != "max_connections"})
     assert (made.cert_reqs, made.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+def encoded(body: str) -> str:
+    return base64.b64encode(body.encode()).decode()
+
+
+def malformed(good: dict[str, Any]) -> list[str]:
+    """What resembles a message of ours, each time but for one thing."""
+    job = json.loads(base64.b64decode(good["body"]))
+    bodies = ["?", encoded("no json"), encoded('{"a":1}'), encoded("7"), encoded(json.dumps([["no id"], *job[1:]]))]
+    headers = [
+        {"timelimit": "x"},
+        {"timelimit": ["x", None]},
+        {"task": ["x"]},
+        {"task": "other"},
+        {"id": 7},
+        {"eta": 7},
+    ]
+    variants: list[Any] = [
+        *(good | {"body": body} for body in bodies),
+        *(good | {"headers": good["headers"] | change} for change in headers),
+        good | {"headers": []},
+        good | {"content-type": "application/x-python-serialize"},
+        good | {"properties": good["properties"] | {"delivery_info": {}}},
+        {},
+        [],
+        {"__type__": "?", "__value__": 1},
+    ]
+    return ["", "no json", "[" * 100_000, *map(json.dumps, variants)]
+
+
+def test_messages_that_are_none_of_ours_are_dropped_and_the_next_one_is_delivered(server: RedisServer) -> None:
+    publish(server.url)
+    name = queue_name(MAINTENANCE)
+    delivered: list[Any] = []
+    with redis.Redis.from_url(server.url) as client, celery_app(server.url).connection_for_read() as connection:
+        good: Any = client.rpop(name)
+        client.lpush(name, *malformed(json.loads(good)), good)
+        with connection.Consumer(Queue(name), on_message=delivered.append):
+            while not delivered:
+                connection.drain_events(timeout=5)
+        assert [message.headers["task"] for message in delivered] == [RUN_JOB]
+        assert (client.llen(name), client.hlen("unacked")) == (0, 1)

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Final
+from uuid import UUID
 
 import redis
+import structlog
 from celery import Celery, signals
 from kombu import Queue
 from kombu.transport import redis as redis_transport
@@ -15,6 +17,8 @@ from kombu.transport import virtual
 
 from bwenge.kit.jobs.queues import QUEUES, QueueRule
 from bwenge.kit.jobs.relay import Message
+
+_log = structlog.get_logger(__name__)
 
 RUN_JOB: Final = "bwenge.run_job"
 
@@ -62,11 +66,54 @@ class _ForgettingQoS(redis_transport.QoS):
 class _Channel(redis_transport.Channel):
     QoS = _ForgettingQoS
 
+    def _brpop_read(self, **options: Any) -> Any:
+        begun = self.connection.deliveries
+        try:
+            return super()._brpop_read(**options)
+        except (ValueError, RecursionError):
+            if self.connection.deliveries != begun:
+                raise
+            # It is no JSON, and taken from Redis already.
+            _log.warning("job_message_dropped")
+            return True
+
 
 class RedisTransport(redis_transport.Transport):
-    """What Celery reaches Redis by."""
+    """What Celery reaches Redis by. It hands on what `CeleryBroker` publishes, and drops everything else.
+
+    Celery's main process dies of some messages that are none of ours, and leaves them to the next one.
+    """
 
     Channel = _Channel
+    deliveries = 0
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        self.deliveries += 1
+        if is_ours(message, self.channels[0]):
+            super()._deliver(message, queue)
+        else:
+            _log.warning("job_message_dropped", queue=queue)
+
+
+def is_ours(raw: Any, channel: Any) -> bool:
+    """Whether Celery can unpack the message and knows what to do."""
+    try:
+        message = channel.Message(raw, channel=channel, accept={"application/json"})
+        (job_id,), kwargs, embedded = message.payload
+        UUID(job_id)
+        headers, origin = message.headers, message.delivery_info
+        hard, soft = headers["timelimit"]
+        texts = (headers["id"], message.delivery_tag, origin["exchange"], origin["routing_key"])
+        return (
+            headers["task"] == RUN_JOB
+            and all(isinstance(text, str) for text in texts)
+            and isinstance(hard, int)
+            and all(value is None for value in (soft, headers.get("eta"), headers.get("expires")))
+            and kwargs == {}
+            and isinstance(embedded, dict)
+        )
+    except Exception:  # noqa: BLE001  # there is no end of ways in which a message may be malformed
+        return False
 
 
 def celery_app(redis_url: str) -> Celery:
