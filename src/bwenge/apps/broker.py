@@ -67,11 +67,12 @@ class _Channel(redis_transport.Channel):
     QoS = _ForgettingQoS
 
     def _brpop_read(self, **options: Any) -> Any:
-        begun = self.connection.deliveries
+        transport: Any = self.connection
+        begun = transport.deliveries
         try:
-            return super()._brpop_read(**options)
+            return super()._brpop_read(**options)  # type: ignore[misc]  # the types leave it out
         except (ValueError, RecursionError):
-            if self.connection.deliveries != begun:
+            if transport.deliveries != begun:
                 raise
             # It is no JSON, and taken from Redis already.
             _log.warning("job_message_dropped")
@@ -87,9 +88,9 @@ class RedisTransport(redis_transport.Transport):
     Channel = _Channel
     deliveries = 0
 
-    def _deliver(self, message: Any, queue: str) -> None:
+    def _deliver(self, message: Any, queue: str | None) -> None:
         self.deliveries += 1
-        if is_ours(message, self.channels[0]):
+        if self.channels and is_ours(message, self.channels[0]):
             super()._deliver(message, queue)
         else:
             _log.warning("job_message_dropped", queue=queue)
