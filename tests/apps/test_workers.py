@@ -103,6 +103,9 @@ class School:
     async def is_worked_for(self) -> bool:
         return bool((await self.workers())["workers"])
 
+    async def has_idle_worker(self) -> bool:
+        return [worker["busy"] for worker in (await self.workers())["workers"]] == [False]
+
     async def unfinished(self) -> int:
         kinds = "kind IN ('knowledge.ingest', 'knowledge.embed')"
         rows = await self.rows(f"SELECT id FROM jobs WHERE {kinds} AND state IN ('queued', 'running')")  # noqa: S608  # from above
@@ -117,7 +120,7 @@ async def test_a_worker_brings_a_document_to_ready_and_says_goodbye(school: Scho
     with workshop.worker("--queues", "extraction,embedding,maintenance") as worker:
         ended = await school.wait(source_id, worker)
         assert (ended["status"], ended["searchable"], ended["attempts"]) == ("ready", "full", 1)
-        await comes_true(school.is_worked_for, "the worker is seen")
+        await comes_true(school.has_idle_worker, "the worker is seen, and has told that it is done")
         [seen] = (await school.workers())["workers"]
         assert seen | {"name": ""} == {
             "name": "",

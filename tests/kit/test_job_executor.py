@@ -148,3 +148,33 @@ async def test_work_that_is_cancelled_is_given_back_without_counting_the_attempt
     with pytest.raises(asyncio.CancelledError):
         await running
     assert await state_of(database, job) == ("queued", 0, None)
+
+
+@pytest.mark.parametrize(("settling", "state"), [("give_back", ("queued", 0, None)), ("finish", ("done", 1, None))])
+async def test_a_cancel_does_not_undo_how_the_attempt_is_being_written_down(
+    database: Database, monkeypatch: pytest.MonkeyPatch, settling: str, state: tuple[str, int, str | None]
+) -> None:
+    [job] = await add(database, NewJob("work", {}))
+    begun, is_writing = asyncio.Event(), asyncio.Event()
+    write = getattr(queue, settling)
+
+    async def write_slowly(session: AsyncSession, claimed: ClaimedJob) -> None:
+        await write(session, claimed)
+        is_writing.set()
+        await asyncio.sleep(0.2)
+
+    async def work(_job: ClaimedJob) -> None:
+        begun.set()
+        if settling == "give_back":
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(queue, settling, write_slowly)
+    running = asyncio.create_task(executor(database, work).run(job.id))
+    await begun.wait()
+    if settling == "give_back":
+        running.cancel()
+    await is_writing.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert await state_of(database, job) == state

@@ -17,7 +17,7 @@ from bwenge.kit.jobs.kinds import JobKind
 from bwenge.kit.jobs.models import Job
 from bwenge.kit.jobs.queue import ClaimedJob, NewJob
 from bwenge.kit.jobs.queues import EXTRACTION, MAINTENANCE
-from bwenge.kit.jobs.relay import JobRelay, Message
+from bwenge.kit.jobs.relay import BATCH, JobRelay, Message
 from tests.support.waiting import comes_true
 
 NEVER = timedelta(hours=1)
@@ -31,10 +31,13 @@ class FakeBroker:
         self.held: deque[Message] = deque()
         self.published = 0
         self.is_away = False
+        self.is_full = False
 
     def publish(self, messages: Sequence[Message]) -> None:
         if self.is_away:
             raise ConnectionError("the broker is away")
+        if self.is_full:
+            raise MemoryError("the broker takes no more")
         self.held.extend(messages)
         self.published += len(messages)
 
@@ -187,6 +190,17 @@ async def test_while_the_broker_is_away_nothing_is_lost_and_nothing_is_marked(
     broker.is_away = False
     await relay.publish_due()
     assert broker.published == 1
+
+
+async def test_a_full_broker_that_still_answers_is_not_tried_again_at_once(
+    database: Database, broker: FakeBroker
+) -> None:
+    await add(database, *(NewJob("work", {}) for _ in range(BATCH)))
+    relay = relay_of(database, broker)
+    broker.is_full = True
+    assert [await relay.publish_due() for _ in range(2)] == [0, 0]
+    broker.is_full = False
+    assert await relay.publish_due() == BATCH
 
 
 async def test_a_claimed_job_is_not_published_until_its_lease_has_ended_and_then_at_once(

@@ -1,16 +1,17 @@
 """What recurs is asked for once in each period, however many keep the time; and what recurs does its work."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+import time
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 from sqlalchemy import select, text, update
 
 from bwenge.kit.db import PLATFORM, Database
-from bwenge.kit.jobs import queue
+from bwenge.kit.jobs import queue, schedule
 from bwenge.kit.jobs.executor import JobExecutor
 from bwenge.kit.jobs.kinds import JobKind
-from bwenge.kit.jobs.models import Job
+from bwenge.kit.jobs.models import Job, JobSchedule
 from bwenge.kit.jobs.presence import WorkerPresence, announce, leave
 from bwenge.kit.jobs.queue import ClaimedJob, NewJob
 from bwenge.kit.jobs.queues import EXTRACTION, MAINTENANCE, QUEUES
@@ -68,6 +69,21 @@ async def test_a_clock_that_is_behind_asks_for_nothing_of_the_past(database: Dat
     assert await ask_for(database, HOURLY, at=NOON + timedelta(hours=1))
     await do_all(database)
     assert not await ask_for(database, HOURLY, at=NOON)
+
+
+async def test_a_machine_whose_clock_is_ahead_does_not_silence_the_schedule(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Ahead":
+            return cls.fromtimestamp(time.time(), tz) + timedelta(days=365)
+
+    monkeypatch.setattr(schedule, "datetime", Ahead)
+    assert await ask_for(database, HOURLY)
+    async with database.unit_of_work(PLATFORM) as session:
+        asked_until = (await session.execute(select(JobSchedule.asked_until))).scalar_one()
+    assert asked_until < datetime.now(UTC) + timedelta(hours=2)
 
 
 async def test_the_one_process_keeps_the_schedule_and_says_that_it_works(database: Database) -> None:

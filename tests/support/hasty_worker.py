@@ -74,7 +74,7 @@ def _place(point: Point, blow: Blow) -> None:
 def arrange() -> None:
     told = os.environ
     patch.object(Secrets, "role_passwords", PASSWORDS).start()
-    patch.object(companion, "load_embedder", lambda _settings, **_: FakeEmbedder()).start()
+    patch.object(companion, "lazy_embedder", lambda _settings: FakeEmbedder()).start()
     timing = Timing(lease=LEASE, again_after=LEASE, stop_seconds=float(told.get("STOP_SECONDS", "10")))
     patch.object(working, "run_worker", partial(run_worker, timing=timing)).start()
     patch.object(working, "run_beat", partial(beat.run_beat, again_after=LEASE)).start()

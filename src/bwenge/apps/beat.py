@@ -45,7 +45,12 @@ class RowScheduler(Scheduler):
 
 
 def run_beat(settings: Settings, secrets: Secrets, *, again_after: timedelta = AGAIN_AFTER) -> None:
-    """Keep time, and relay jobs, until SIGTERM or SIGINT."""
+    """Keep time, and relay jobs, until SIGTERM or SIGINT.
+
+    Raises:
+        SchemaTooOld: PostgreSQL does not answer, or nobody migrated it in time.
+        CompanionDied: Jobs are relayed no more.
+    """
     app = celery_app(redis_url_of(settings))
     companion = Companion(settings, secrets, CeleryBroker(app, redis_url_of(settings)), again_after=again_after)
 
@@ -54,8 +59,8 @@ def run_beat(settings: Settings, secrets: Secrets, *, again_after: timedelta = A
 
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
-    companion.start()
     try:
+        companion.start()
         Service(app, max_interval=_LONGEST_SLEEP, scheduler_cls=cast("type[Scheduler]", make)).start()
     finally:
         companion.stop()

@@ -1,12 +1,15 @@
 """Celery over Redis, which carries the ids of jobs to workers and keeps time; what it loses, the rows make up for."""
 
 import socket
+import ssl
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Final
+from uuid import UUID
 
 import redis
+import structlog
 from celery import Celery, signals
 from kombu import Queue
 from kombu.transport import redis as redis_transport
@@ -14,6 +17,8 @@ from kombu.transport import virtual
 
 from bwenge.kit.jobs.queues import QUEUES, QueueRule
 from bwenge.kit.jobs.relay import Message
+
+_log = structlog.get_logger(__name__)
 
 RUN_JOB: Final = "bwenge.run_job"
 
@@ -61,16 +66,63 @@ class _ForgettingQoS(redis_transport.QoS):
 class _Channel(redis_transport.Channel):
     QoS = _ForgettingQoS
 
+    def _brpop_read(self, **options: Any) -> Any:
+        transport: Any = self.connection
+        begun = transport.deliveries
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]  # the types leave it out
+        except (ValueError, RecursionError):
+            if transport.deliveries != begun:
+                raise
+            # It is no JSON, and taken from Redis already.
+            _log.warning("job_message_dropped")
+            return True
+
 
 class RedisTransport(redis_transport.Transport):
-    """What Celery reaches Redis by."""
+    """What Celery reaches Redis by. It hands on what `CeleryBroker` publishes, and drops everything else.
+
+    Celery's main process dies of some messages that are none of ours, and leaves them to the next one.
+    """
 
     Channel = _Channel
+    deliveries = 0
+
+    def _deliver(self, message: Any, queue: str | None) -> None:
+        self.deliveries += 1
+        if self.channels and is_ours(message, self.channels[0]):
+            super()._deliver(message, queue)
+        else:
+            _log.warning("job_message_dropped", queue=queue)
+
+
+def is_ours(raw: Any, channel: Any) -> bool:
+    """Whether Celery can unpack the message and knows what to do."""
+    try:
+        message = channel.Message(raw, channel=channel, accept={"application/json"})
+        (job_id,), kwargs, embedded = message.payload
+        UUID(job_id)
+        headers, origin = message.headers, message.delivery_info
+        hard, soft = headers["timelimit"]
+        texts = (headers["id"], message.delivery_tag, origin["exchange"], origin["routing_key"])
+        return (
+            headers["task"] == RUN_JOB
+            and all(isinstance(text, str) for text in texts)
+            and isinstance(hard, int)
+            and all(value is None for value in (soft, headers.get("eta"), headers.get("expires")))
+            and kwargs == {}
+            and isinstance(embedded, dict)
+        )
+    except Exception:  # noqa: BLE001  # there is no end of ways in which a message may be malformed
+        return False
 
 
 def celery_app(redis_url: str) -> Celery:
     """An application that knows the queues and leaves logging to us."""
     app = Celery("bwenge", broker=redis_url, set_as_current=False)
+    if redis_url.startswith("rediss:"):
+        # Our transport's name takes the place of the scheme, so that kombu does not see that it has to use TLS.
+        app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     app.conf.update(
         broker_transport="bwenge.apps.broker:RedisTransport",
         broker_connection_retry=True,
@@ -125,7 +177,8 @@ class CeleryBroker:
         )
 
     def publish(self, messages: Sequence[Message]) -> None:
-        with self._app.connection_for_write() as connection:
+        # Who consumes waits for Redis on purpose, and has no such limit.
+        with self._app.connection_for_write(transport_options={"socket_timeout": ANSWER_SECONDS}) as connection:
             connection.ensure_connection(max_retries=1, timeout=ANSWER_SECONDS)
             for message in messages:
                 limit = self._rules[message.queue].limit + KILL_AFTER

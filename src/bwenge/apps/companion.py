@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -16,10 +17,10 @@ from celery import platforms
 
 from bwenge.apps.broker import CeleryBroker
 from bwenge.apps.composition import Platform, compose
-from bwenge.apps.resources import Server, await_schema, driver_url, lazy_embedder, open_resources
+from bwenge.apps.resources import SchemaTooOld, Server, await_schema, driver_url, lazy_embedder, open_resources
 from bwenge.apps.secrets import Secrets
 from bwenge.apps.settings import Settings
-from bwenge.kit.db import SINGLE, Database, PoolSizes
+from bwenge.kit.db import SINGLE, Database, DatabaseUnavailable, PoolSizes
 from bwenge.kit.jobs.executor import JobExecutor
 from bwenge.kit.jobs.presence import WorkerPresence, count_running, keep_present
 from bwenge.kit.jobs.relay import AGAIN_AFTER, JobRelay
@@ -28,6 +29,9 @@ from bwenge.kit.jobs.schedule import Recurring, ask_for
 _log = structlog.get_logger(__name__)
 
 _ANSWER_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 8.0
+_LOOK_SECONDS: Final = 0.05
+_DIED: Final = 1
 
 
 class NotSplit(RuntimeError):
@@ -38,6 +42,11 @@ class NotSplit(RuntimeError):
             f"A worker needs {' and '.join(names)}: the database and the Redis that it shares with the services. "
             "`bwenge up` does the jobs of its own embedded database itself, and lets no worker in."
         )
+
+
+class CompanionDied(RuntimeError):
+    def __init__(self) -> None:
+        super().__init__("What passes jobs on to Redis has died, and this process ends with it; the log says of what.")
 
 
 def redis_url_of(settings: Settings) -> str:
@@ -73,11 +82,33 @@ class ForkedCompanion:
     def __init__(self, pid: int) -> None:
         self._pid = pid
 
-    def stop(self) -> None:
-        """End what runs, and say goodbye."""
+    def stop(self, *, within_seconds: float = _STOP_SECONDS) -> bool:
+        """End what runs, and say goodbye; what has not ended in time, as it waits for a silent Redis, is killed.
+
+        Returns False where it had died by itself.
+        """
         with suppress(ProcessLookupError, ChildProcessError):
             os.kill(self._pid, signal.SIGTERM)
-            os.waitpid(self._pid, 0)
+            last = time.monotonic() + within_seconds
+            while (ended := os.waitpid(self._pid, os.WNOHANG)) == (0, 0):
+                if time.monotonic() > last:
+                    _log.warning("companion_killed")
+                    os.kill(self._pid, signal.SIGKILL)
+                    os.waitpid(self._pid, 0)
+                    return True
+                time.sleep(_LOOK_SECONDS)
+            return os.waitstatus_to_exitcode(ended[1]) != _DIED
+        return True
+
+
+def _is_child_of(parent: int) -> bool:
+    return os.getppid() == parent
+
+
+def _end_parent(parent: int) -> None:
+    """An orphan has another parent, which is none of our business."""
+    if _is_child_of(parent):
+        os.kill(parent, signal.SIGTERM)
 
 
 class Companion:
@@ -100,8 +131,11 @@ class Companion:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._database: Database | None = None
         self._work: asyncio.Task[None] | None = None
+        self._error: Exception | None = None
+        self._stopping = False
 
     def start(self) -> None:
+        """Run on a thread. Should it die, this process gets SIGTERM, and `stop` raises what it died of."""
         self._thread.start()
 
     def fork(self) -> "ForkedCompanion":
@@ -109,16 +143,19 @@ class Companion:
 
         To be called before the caller has any thread.
         """
+        parent = os.getpid()
         pid = os.fork()
         if pid:
             return ForkedCompanion(pid)
         try:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            platforms.set_pdeathsig("SIGTERM")  # type: ignore[attr-defined]  # the types leave it out
-            asyncio.run(self._until_told())
+            platforms.set_pdeathsig("SIGKILL")  # type: ignore[attr-defined]  # the types leave it out
+            if _is_child_of(parent):  # it may have died before its death would have been told
+                asyncio.run(self._until_told())
         except BaseException:  # noqa: BLE001  # whatever it is, this process must not return into the caller's
             _log.exception("companion_died")
-            os.kill(os.getppid(), signal.SIGTERM)
+            _end_parent(parent)
+            os._exit(_DIED)
         finally:
             os._exit(0)
 
@@ -130,19 +167,29 @@ class Companion:
             work.result()
 
     def stop(self) -> None:
-        """End what runs, and say goodbye."""
-        if not self._thread.is_alive():
-            return
-        self._ready.wait(_ANSWER_SECONDS)
-        if self._loop is not None and self._work is not None:
-            self._loop.call_soon_threadsafe(self._work.cancel)
-        self._thread.join(_ANSWER_SECONDS)
-        self._broker.close()
+        """End what runs, and say goodbye.
+
+        Raises:
+            SchemaTooOld, DatabaseUnavailable: It had died of that.
+            CompanionDied: It had died of something else.
+        """
+        self._stopping = True
+        if self._thread.is_alive():
+            self._ready.wait(_ANSWER_SECONDS)
+            if self._loop is not None and self._work is not None:
+                with suppress(RuntimeError):  # it has just ended by itself
+                    self._loop.call_soon_threadsafe(self._work.cancel)
+            self._thread.join(_ANSWER_SECONDS)
+            self._broker.close()
+        if isinstance(self._error, SchemaTooOld | DatabaseUnavailable):
+            raise self._error
+        if self._error is not None:
+            raise CompanionDied from self._error
 
     def ask_for(self, recurring: Recurring) -> bool:
         """As `kit.jobs.schedule.ask_for`, from another thread; raises what that raises."""
         self._ready.wait(_ANSWER_SECONDS)
-        if self._loop is None or self._database is None:
+        if self._loop is None or self._database is None or not self._thread.is_alive():
             raise RuntimeError("the companion does not run")
         asking = asyncio.run_coroutine_threadsafe(ask_for(self._database, recurring), self._loop)
         return asking.result(_ANSWER_SECONDS)
@@ -152,9 +199,13 @@ class Companion:
             asyncio.run(self._accompany())
         except asyncio.CancelledError:
             return
-        except Exception:  # the thread's end would be silent
+        except Exception as error:  # noqa: BLE001  # whatever it is, the process must not live on without
             _log.exception("companion_died")
-            raise
+            self._error = error
+            if not self._stopping:
+                os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            self._ready.set()
 
     async def _accompany(self) -> None:
         async with open_features(self._settings, self._secrets, pools=SINGLE) as platform:

@@ -92,9 +92,9 @@ class WorkerChild:
         work = asyncio.create_task(self._executor.run(job_id))
 
         def stop() -> None:
-            # Once: the pipe stays readable, and what is being given back must not be disturbed.
-            loop.remove_reader(self._stop.descriptor)
-            work.cancel()
+            # Once, whether by the pipe, which stays readable, or by the signal: what removes the reader is the first.
+            if loop.remove_reader(self._stop.descriptor):
+                work.cancel()
 
         loop.add_reader(self._stop.descriptor, stop)
         loop.add_signal_handler(signal.SIGTERM, stop)
@@ -140,6 +140,7 @@ def run_worker(
     """Do the jobs of these queues, as many at once as `concurrency` (by default, as there are processors).
 
     Returns the exit code, after SIGTERM or SIGINT: running jobs end or are given back. A second SIGINT does not wait.
+    Where the companion has died the worker ends too, with a code other than 0.
 
     Raises:
         SchemaTooOld: PostgreSQL does not answer, or nobody migrated it in time.
@@ -160,9 +161,10 @@ def run_worker(
     app.task(name=RUN_JOB)(children.run_job)
     _connect(stop, children, stop_seconds=timing.stop_seconds)
     try:
-        return _serve(app, presence, concurrency=concurrency)
+        code = _serve(app, presence, concurrency=concurrency)
     finally:
-        companion.stop()
+        has_lived = companion.stop()
+    return code if has_lived else code or 1
 
 
 async def _prepare(settings: Settings, secrets: Secrets) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 
 from bwenge.apps.beat import run_beat
-from bwenge.apps.companion import NotSplit, redis_url_of
+from bwenge.apps.companion import CompanionDied, NotSplit, redis_url_of
 from bwenge.apps.resources import SchemaTooOld
 from bwenge.apps.settings import Settings
 from bwenge.apps.worker import run_worker
@@ -56,7 +56,7 @@ def _told_plainly(settings: Settings) -> Iterator[None]:
         # What Celery says of each message is noise beside what is said of each job.
         logging.getLogger("celery").setLevel(logging.WARNING)
         yield
-    except (NotSplit, SchemaTooOld) as error:
+    except (CompanionDied, NotSplit, SchemaTooOld) as error:
         raise CommandFailed(str(error)) from error
     except DatabaseUnavailable as error:
         raise CommandFailed(NO_ANSWER) from error

@@ -7,9 +7,9 @@ worker dies on its last attempt is buried. Work that is cancelled, because its w
 import asyncio
 import os
 import socket
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Coroutine, Iterable, Mapping
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
@@ -78,17 +78,23 @@ class JobExecutor:
                 await self._within_limit(kind, job)
             except asyncio.CancelledError:
                 OUTCOMES.labels(job.kind, "given_back").inc()
-                async with self._database.unit_of_work(PLATFORM) as session:
-                    await queue.give_back(session, job)
+                await _to_its_end(self._give_back(job), after=heartbeat)
                 raise
             except Exception as error:  # noqa: BLE001  # any failure of the work is a failed attempt, kept with the job
-                await self._on_failure(kind, job, error)
+                await _to_its_end(self._on_failure(kind, job, error), after=heartbeat)
             else:
                 OUTCOMES.labels(job.kind, "done").inc()
-                async with self._database.unit_of_work(PLATFORM) as session:
-                    await queue.finish(session, job)
+                await _to_its_end(self._finish(job), after=heartbeat)
             finally:
                 heartbeat.cancel()
+
+    async def _finish(self, job: ClaimedJob) -> None:
+        async with self._database.unit_of_work(PLATFORM) as session:
+            await queue.finish(session, job)
+
+    async def _give_back(self, job: ClaimedJob) -> None:
+        async with self._database.unit_of_work(PLATFORM) as session:
+            await queue.give_back(session, job)
 
     async def bury_exhausted(self, queues: Collection[str], *, held: Collection[UUID] = ()) -> bool:
         """Bury one job whose last attempt died with its worker. Returns whether there was one."""
@@ -154,3 +160,23 @@ class JobExecutor:
                 _log.warning("job_claim_lost", kind=job.kind, job_id=str(job.id))
                 work.cancel()
                 return
+
+
+async def _to_its_end(settling: Coroutine[Any, Any, None], *, after: asyncio.Task[None]) -> None:
+    """Write how an attempt ended, once its heartbeat has ceased. A cancel meanwhile takes effect when it is written."""
+
+    async def settle() -> None:
+        after.cancel()
+        await asyncio.wait([after])
+        await settling
+
+    task = asyncio.create_task(settle())
+    is_cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            is_cancelled = True
+    task.result()
+    if is_cancelled:
+        raise asyncio.CancelledError

@@ -88,13 +88,15 @@ class JobRelay:
             _log.warning("job_relay_failed", exc_info=True)
 
     async def publish_due(self) -> int:
-        """Publish one batch, and what of earlier ones was lost. Returns how many were new."""
+        """Publish one batch, and what of earlier ones was lost. Returns how many were new and have been sent."""
         if self._is_away and not await self._has_come_back():
             return 0
         fresh = await self._mark(_is_unpublished(), limit=BATCH)
-        await self._send(fresh)
+        if not await self._send(fresh):
+            return 0
         for queue, count in (await self._overdue()).items():
-            await self._send(await self._lost(queue, count))
+            if not await self._send(await self._lost(queue, count)):
+                return 0
         return len(fresh)
 
     async def _overdue(self) -> dict[str, int]:
@@ -134,14 +136,17 @@ class JobRelay:
             )
             return [Message(job_id, queue) for job_id, queue in rows]
 
-    async def _send(self, messages: Sequence[Message]) -> None:
+    async def _send(self, messages: Sequence[Message]) -> bool:
+        """False where the broker would not have them; it may answer questions all the same."""
         if not messages:
-            return
+            return True
         try:
             await asyncio.to_thread(self._broker.publish, messages)
         except Exception:  # noqa: BLE001  # each client library has errors of its own
             self._note_away()
             await self._unmark([message.job_id for message in messages])
+            return False
+        return True
 
     async def _unmark(self, job_ids: Collection[UUID]) -> None:
         """Those that were sent before the broker went away may be sent twice."""

@@ -1,6 +1,7 @@
 """Work that recurs: one job of a kind for each period, whoever keeps the time and however many do.
 
-A period is counted from the epoch, so that all clocks agree on where it begins. Who finds that nobody has asked for the
+A period is counted from the epoch by PostgreSQL's clock, so that all agree on which is the present one, and no machine
+whose own clock is ahead silences the others. Who finds that nobody has asked for the
 present one yet writes the job; a start after a pause therefore makes up for what was missed, once.
 """
 
@@ -11,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from bwenge.kit.db import PLATFORM, Database
@@ -36,8 +38,9 @@ class Recurring:
 
 async def ask_for(database: Database, recurring: Recurring, *, at: datetime | None = None) -> bool:
     """Write the job of the present period. Returns False where it was written already, or the last is unfinished."""
-    end = recurring.period_end(at or datetime.now(UTC))
     async with database.unit_of_work(PLATFORM) as session:
+        now = at or (await session.execute(select(func.clock_timestamp()))).scalar_one()
+        end = recurring.period_end(now)
         marked = await session.scalar(
             insert(JobSchedule)
             .values(kind=recurring.kind, asked_until=end)
