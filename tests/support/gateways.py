@@ -34,6 +34,7 @@ def route(path: str, *, methods: frozenset[str] = ALL, token: bool = False, limi
 ROUTES: Final = (
     route("/echo"),
     route("/small", limit=10),
+    route("/form", limit=1000),
     route("/private", methods=frozenset({"GET", "POST"}), token=True),
     route("/things/{thing_id}"),
     route("/socket", methods=frozenset({"GET"})),

@@ -79,10 +79,11 @@ class UpstreamConnection(asyncio.Protocol):
     def is_reusable(self) -> bool:
         """Whether both sides said all, and agree that the next exchange begins here."""
         is_over = self.answer.is_complete and self.answer.keeps_alive and self._is_request_sent
+        is_over = is_over and self.transport.get_write_buffer_size() == 0
         return is_over and not (self._is_stray or self.is_switched or self._failure or self.transport.is_closing())
 
     def begin(self, head: bytes, *, is_to_head: bool, has_body: bool) -> None:
-        """Write the head of a request; `write` and `finish_request` follow where it has a body."""
+        """Write a request, or only its head: `write` and `finish_request` follow where more of it `has_body`."""
         self.answer = Answer(is_to_head=is_to_head)
         self._parser = httptools.HttpResponseParser(self)
         self._is_request_sent = not has_body
