@@ -195,7 +195,6 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
         self._tunnel: Tunnel | None = None
         self._is_in_body = False
         self._is_upgrade = False
-        self._is_deaf = False
         self._is_draining = False
         self._early = bytearray()
         self._malformed: Malformed | None = None
@@ -239,7 +238,7 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
             self._tunnel.from_client(data)
         elif self._is_upgrade:
             self._hold(data)
-        elif not self._is_deaf:
+        else:
             parser = self.parser
             super().data_received(data)
             if self._is_upgrade and isinstance(parser, RequestParser):
@@ -267,7 +266,9 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
 
         Closed with bytes unread, TCP tells it of a reset, and it never reads its answer.
         """
-        self._is_deaf = True
+        # What still comes may be left unread where answers end before requests do.
+        lingers = lingers or self._is_deaf
+        self._listen_no_more()
         if lingers and self.transport.can_write_eof() and not self.transport.is_closing():
             self.flow.resume_reading()
             self.transport.write_eof()
@@ -290,6 +291,7 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
     def on_headers_complete(self) -> None:
         """In place of uvicorn's, whose application is asked after fewer checks, and answers by another cycle."""
         self._waiting_bytes = 0
+        self._require_few_waiting()
         self._is_in_body = True
         try:
             cycle = self._cycle(self._checked_target())
@@ -306,6 +308,8 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What the parser's failure is answered with, where an answer would not end up inside of another one."""
+        if self._is_deaf:
+            return
         active = self._active
         if active is None or active.response_complete:
             self._refuse_head(msg)
@@ -319,7 +323,7 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
         else:
             self.pipeline.clear()
             active.keep_alive = False
-            self._is_deaf = True
+            self._listen_no_more()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._active = cycle
