@@ -325,6 +325,20 @@ async def test_a_service_that_fails_is_left_alone_and_tried_again(service: Scrip
         assert (await gateway.ask(GET)).status == 500  # any answer closes the circuit
 
 
+async def test_a_service_that_waits_no_longer_for_its_clients_has_not_failed(service: ScriptedService) -> None:
+    async def give_up(received: Received) -> None:
+        if received.first_line.startswith(b"POST"):
+            received.writer.close()
+        else:
+            received.writer.write(OK)
+
+    service.script = give_up
+    async with gateway_before(service, settings=GatewaySettings(circuit_failures=2)) as gateway:
+        for _ in range(3):
+            assert (await gateway.ask(POST + b"Content-Length: 100\r\n\r\na")).status == 503
+        assert (await gateway.ask(GET)).status == 200
+
+
 async def test_more_requests_than_connections_wait_for_one(service: ScriptedService) -> None:
     go_on = asyncio.Event()
 

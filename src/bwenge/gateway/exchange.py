@@ -183,7 +183,9 @@ class Exchange:
                 connection.abort(Broken())
                 raise Broken
         except (Broken, ServiceTimedOut) as error:
-            self._service.failed()
+            if connection.is_request_sent:
+                # Else it may have been the client that was waited for.
+                self._service.failed()
             _log.warning("service_gave_no_answer", service=self._service.name, reason=type(error).__name__)
             if isinstance(error, Broken):
                 raise ServiceUnavailable from error

@@ -76,6 +76,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._tunnel: Tunnel | None = None
 
     @property
+    def is_request_sent(self) -> bool:
+        """Whether the service was given all of the request, and owes its answer."""
+        return self._is_request_sent
+
+    @property
     def is_reusable(self) -> bool:
         """Whether both sides said all, and agree that the next exchange begins here."""
         is_over = self.answer.is_complete and self.answer.keeps_alive and self._is_request_sent
