@@ -12,6 +12,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.http11 import Request, Response
 
+from bwenge.gateway.downstream import GatewayHTTPProtocol
 from tests.support.gateways import (
     GOOD_TOKEN,
     OK,
@@ -275,6 +276,53 @@ async def test_a_client_that_takes_nothing_makes_the_service_wait() -> None:
             await is_stuck.wait()
             await reader.readuntil(b"\r\n\r\n")
             assert len(await reader.read()) == written
+        await closed(writer)
+
+
+async def test_a_client_that_takes_nothing_for_long_ends_the_tunnel() -> None:
+    class QuicklyCut(GatewayHTTPProtocol):
+        silence_seconds = 0.3
+
+    async def pour(received: Received) -> None:
+        received.writer.write(SWITCH)
+        while True:
+            received.writer.write(b"a" * 100_000)
+            await received.writer.drain()
+
+    service = ScriptedService(pour)
+
+    async def has_ended() -> bool:
+        return service.ended == 1
+
+    async with gateway_before(service, http=QuicklyCut) as gateway:
+        reader, writer = await gateway.connect()
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport reads, too
+        writer.write(HANDSHAKE)
+        await comes_true(has_ended, "the end of the service's side", seconds=5)
+        await comes_true(none_open, "the tunnel's end", seconds=5)
+        await closed(writer)
+        del reader
+
+
+async def test_a_client_that_takes_slowly_keeps_its_tunnel() -> None:
+    class QuicklyCut(GatewayHTTPProtocol):
+        silence_seconds = 0.4
+
+    whole = 20_000_000
+
+    async def pour(received: Received) -> None:
+        received.writer.write(SWITCH + b"a" * whole)
+        await received.writer.drain()
+        await received.reader.read()
+
+    async with gateway_before(ScriptedService(pour), http=QuicklyCut) as gateway:
+        reader, writer = await gateway.connect()
+        writer.write(HANDSHAKE)
+        async with asyncio.timeout(PATIENCE):
+            await reader.readuntil(b"\r\n\r\n")
+            for _ in range(20):
+                await reader.readexactly(whole // 20)
+                await asyncio.sleep(0.05)
         await closed(writer)
 
 

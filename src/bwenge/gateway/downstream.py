@@ -251,7 +251,9 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
             service.abort(ClientLeft())
             on_end()
             return
-        tunnel = self._tunnel = Tunnel(self.transport, service.transport, on_end=on_end)
+        tunnel = self._tunnel = Tunnel(
+            self.transport, service.transport, on_end=on_end, silence_seconds=self.silence_seconds
+        )
         self.flow.resume_reading()
         service.become(tunnel)
         if self.flow.write_paused:
