@@ -178,16 +178,70 @@ async def test_two_hundred_idle_tunnels_stay_and_each_still_echoes(gateway: Runn
     await comes_true(none_open, "the tunnels' end")
 
 
-async def test_a_gateway_that_stops_gives_tunnels_its_time_and_then_ends_them(service: EchoService) -> None:
-    running = running_gateway({"service": f"http://127.0.0.1:{service.port}"}, graceful_seconds=2)
+class QuicklyDrained(GatewayHTTPProtocol):
+    drain_seconds = 0.5
+
+
+async def test_a_gateway_that_stops_soon_asks_clients_to_connect_again(service: EchoService) -> None:
+    urls = {"service": f"http://127.0.0.1:{service.port}"}
+    running = running_gateway(urls, graceful_seconds=25, http=QuicklyDrained)
     gateway = await running.__aenter__()  # it ends while its client is connected
     async with dial(gateway) as client:
         stopping = asyncio.create_task(running.__aexit__(None, None, None))
         await client.send("still here")
         assert await client.recv() == "still here"
-        with pytest.raises(ConnectionClosed):
-            await asyncio.wait_for(client.recv(), PATIENCE)
-        await stopping
+        with pytest.raises(ConnectionClosed) as caught:
+            await asyncio.wait_for(client.recv(), 3)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1012
+        await asyncio.wait_for(stopping, 3)
+
+
+async def test_a_gateway_that_stops_cuts_no_frame_by_another_one() -> None:
+    async def begin_a_frame(received: Received) -> None:
+        received.writer.write(SWITCH + b"\x82\x0ahalf")
+        await received.reader.read()
+
+    service = ScriptedService(begin_a_frame)
+    async with gateway_before(service, graceful_seconds=25, http=QuicklyDrained) as gateway:
+        reader, writer = await gateway.connect()
+        async with asyncio.timeout(PATIENCE):
+            writer.write(HANDSHAKE)
+            await reader.readuntil(b"half")
+            gateway.server.should_exit = True
+            assert await reader.read() == b""
+        await closed(writer)
+
+
+async def test_a_gateway_that_stops_waits_for_no_client_that_takes_nothing() -> None:
+    class Quickly(QuicklyDrained):
+        cut_seconds = 0.5
+
+    async def pour(received: Received) -> None:
+        received.writer.write(SWITCH)
+        while True:
+            received.writer.write(b"a" * 100_000)
+            await received.writer.drain()
+
+    service = ScriptedService(pour)
+
+    async def has_ended() -> bool:
+        return service.ended == 1
+
+    async with gateway_before(service, graceful_seconds=25, http=Quickly) as gateway:
+        reader, writer = await gateway.connect()
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport reads, too
+        writer.write(HANDSHAKE)
+        await comes_true(one_open, "the tunnel")
+        gateway.server.should_exit = True
+        await comes_true(has_ended, "the end of the service's side", seconds=5)
+        await comes_true(none_open, "the tunnel's end", seconds=5)
+        await closed(writer)
+        del reader
+
+
+async def one_open() -> bool:
+    return open_tunnels() == 1
 
 
 async def test_bytes_sent_behind_the_handshake_are_not_lost() -> None:

@@ -184,8 +184,11 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
     linger_seconds: ClassVar[float] = 2.0
     """For how long a client that is still sending is listened to after its answer, so that it can read that."""
 
-    drain_seconds: ClassVar[float] = 0.5
-    """Before the server's own patience ends, open tunnels are ended."""
+    drain_seconds: ClassVar[float] = 2.0
+    """After the server was told to stop, open tunnels are ended: clients connect again, and what they asked goes on."""
+
+    cut_seconds: ClassVar[float] = 2.0
+    """How long after that a client may take what is left for it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -210,7 +213,7 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
         self._give_up(self._active)
 
     def shutdown(self) -> None:
-        """Told that the server stops: a tunnel has its time, as an answer has."""
+        """Told that the server stops: a tunnel has a moment, in which what is under way arrives."""
         self._is_draining = True
         if self._tunnel is None:
             super().shutdown()
@@ -429,10 +432,8 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
             cycle.on_lost()
 
     def _end_tunnel_in_time(self, tunnel: Tunnel) -> None:
-        patience = self.config.timeout_graceful_shutdown
-        if patience is not None:
-            seconds = max(0.0, patience - self.drain_seconds)
-            self._timers.append(self.loop.call_later(seconds, tunnel.close))
+        self._timers.append(self.loop.call_later(self.drain_seconds, tunnel.restart))
+        self._timers.append(self.loop.call_later(self.drain_seconds + self.cut_seconds, tunnel.abort))
 
 
 def _refusal(malformed: Malformed) -> bytes:

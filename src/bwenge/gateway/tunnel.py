@@ -4,8 +4,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from bwenge.gateway.frames import RESTARTS, FrameTrack
+
 FLUSH_SECONDS: Final = 10.0
 """How long one side may take what the other left before it ended."""
+
+RESTART_SECONDS: Final = 1.0
+"""How long a client that was told of a restart may take to answer."""
 
 
 class Tunnel:
@@ -29,6 +34,7 @@ class Tunnel:
         self._service = service
         self._on_end: Callable[[], None] | None = on_end
         self._silence_seconds = silence_seconds
+        self._frames = FrameTrack()
         self._untaken_bytes = 0
         self._took_at = 0.0
         self._watch: asyncio.TimerHandle | None = None
@@ -39,6 +45,9 @@ class Tunnel:
         _write(self._service, data)
 
     def from_service(self, data: bytes) -> None:
+        if self._has_service_finished:
+            return
+        self._frames.feed(data)
         _write(self._client, data)
 
     def client_is_full(self) -> None:
@@ -79,6 +88,16 @@ class Tunnel:
 
     def service_lost(self, error: Exception | None) -> None:
         self._ended(self._client, error)
+
+    def restart(self) -> None:
+        """Ask the client to connect again, where no frame would be cut by that, and end both sides."""
+        if self._has_service_finished or not self._frames.may_close:
+            self.close()
+            return
+        _write(self._client, RESTARTS)
+        self._has_service_finished = True
+        _finish(self._client)
+        asyncio.get_running_loop().call_later(RESTART_SECONDS, self.close)
 
     def close(self) -> None:
         """End both sides once they have taken what is left."""
