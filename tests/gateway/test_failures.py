@@ -189,6 +189,17 @@ async def test_a_service_that_is_silent_has_timed_out(service: ScriptedService) 
     assert counted("timed_out") == before + 1
 
 
+async def test_a_route_may_give_its_service_more_time(service: ScriptedService) -> None:
+    async def think(received: Received) -> None:
+        await asyncio.sleep(QUICK.head_seconds * 2)
+        received.writer.write(OK)
+
+    service.script = think
+    async with gateway_before(service, settings=QUICK) as gateway:
+        assert (await gateway.ask(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n")).status == 200
+        assert (await gateway.ask(GET)).status == 503
+
+
 async def test_an_upload_that_takes_longer_than_an_answer_may_is_in_time(service: ScriptedService) -> None:
     async with gateway_before(service, settings=GatewaySettings(head_seconds=0.4)) as gateway:
         reader, writer = await gateway.connect()

@@ -35,6 +35,7 @@ ROUTES: Final = (
     route("/echo"),
     route("/small", limit=10),
     route("/form", limit=1000),
+    PublicRoute("/slow", ALL, "service", needs_token=False, max_body_bytes=0, head_seconds=5.0),
     route("/private", methods=frozenset({"GET", "POST"}), token=True),
     route("/things/{thing_id}"),
     route("/socket", methods=frozenset({"GET"})),

@@ -22,6 +22,7 @@ from bwenge.gateway.fields import (
     trailer_fields,
     value_of,
 )
+from bwenge.gateway.routing import PublicRoute
 from bwenge.gateway.services import Service
 from bwenge.gateway.settings import GatewaySettings
 from bwenge.gateway.upstream import Answer, UpstreamConnection
@@ -43,15 +44,16 @@ class Exchange:
 
     Args:
         request: The client's side of it.
-        max_body_bytes: More of a body is not passed on.
+        route: Says how much of a body is passed on, and how long the answer's head may take.
     """
 
     def __init__(
-        self, request: GatewayCycle, service: Service, *, max_body_bytes: int, settings: GatewaySettings
+        self, request: GatewayCycle, service: Service, *, route: PublicRoute, settings: GatewaySettings
     ) -> None:
         self._request = request
         self._service = service
-        self._max_body_bytes = max_body_bytes
+        self._max_body_bytes = route.max_body_bytes
+        self._head_seconds = settings.head_seconds if route.head_seconds is None else route.head_seconds
         self._settings = settings
         fields = request.scope["headers"]
         self._fields: Fields = list(fields)
@@ -176,7 +178,7 @@ class Exchange:
 
     async def _answer_head(self, connection: UpstreamConnection) -> Answer:
         try:
-            answer = await connection.head(seconds=self._settings.head_seconds)
+            answer = await connection.head(seconds=self._head_seconds)
             if answer.status == HTTPStatus.SWITCHING_PROTOCOLS and not (
                 connection.is_switched and self._request.wants_tunnel
             ):

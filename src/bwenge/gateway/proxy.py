@@ -65,7 +65,7 @@ class Proxy:
             self._require_size(scope, route)
             if route.needs_token and route.admits(scope["method"]):
                 self._require_token(scope, may_be_in_query=request.wants_tunnel)
-            exchange = Exchange(request, service, max_body_bytes=route.max_body_bytes, settings=self._settings)
+            exchange = Exchange(request, service, route=route, settings=self._settings)
             await exchange.run(receive, send)
         except BwengeError as refusal:
             metrics.REQUESTS.labels(service.name, _OUTCOMES.get(type(refusal), "refused")).inc()
