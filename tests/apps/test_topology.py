@@ -88,6 +88,10 @@ def test_the_edge_asks_for_a_token_where_the_service_does(path: str, method: str
     assert route.needs_token is needs_token
 
 
+def test_a_socket_begins_only_where_there_is_one() -> None:
+    assert [route.path for route in public_routes() if route.is_socket] == ["/ws/chat"]
+
+
 def test_each_address_that_may_be_slow_is_one() -> None:
     slow = {route.path: route.head_seconds for route in public_routes() if route.head_seconds is not None}
     assert slow == SLOW

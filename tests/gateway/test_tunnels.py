@@ -288,6 +288,17 @@ async def test_a_handshake_behind_another_request_waits_for_its_turn_with_what_f
         assert second.endswith(b"\r\n\r\nearly")
 
 
+async def test_where_no_socket_is_a_request_for_one_is_like_any_other() -> None:
+    service = ScriptedService()
+    async with gateway_before(service) as gateway:
+        answers = await gateway.ask_all(HANDSHAKE.replace(b"/socket", b"/echo") + b"early")
+        assert answers.startswith(b"HTTP/1.1 200 ")
+        assert answers.endswith(b"\r\n\r\nok")
+        assert (await gateway.ask(HANDSHAKE.replace(b"/socket", f"/private?token={GOOD_TOKEN}".encode()))).status == 401
+    [received] = service.requests
+    assert received.all_of(b"upgrade") == received.all_of(b"connection") == []
+
+
 async def test_both_halves_of_a_tunnel_end_by_themselves() -> None:
     async def switch(received: Received) -> None:
         received.writer.write(SWITCH)

@@ -98,7 +98,7 @@ def _routes_of(service: Service) -> Iterator[PublicRoute]:
         route: Any = context.original_route
         path = context.path or ""
         if isinstance(route, APIWebSocketRoute):
-            yield PublicRoute(path, ("GET",), service.name, needs_token=True, max_body_bytes=0)
+            yield PublicRoute(path, ("GET",), service.name, needs_token=True, max_body_bytes=0, is_socket=True)
         elif isinstance(route, APIRoute):
             [access] = declared_access(route.dependant)
             bound = MAX_UPLOAD_BYTES if path in STREAMED else MAX_BODY_BYTES

@@ -60,6 +60,7 @@ class Proxy:
             return
         scope["route"] = route
         request: GatewayCycle = scope["extensions"][DOWNSTREAM]
+        request.wants_tunnel = request.wants_tunnel and route.is_socket
         service = self._services[route.service]
         try:
             self._require_size(scope, route)
