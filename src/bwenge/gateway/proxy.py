@@ -88,8 +88,6 @@ class Proxy:
         token = token.strip() if scheme.lower() == "bearer" else ""
         if not token and may_be_in_query:
             query = parse_qs(scope["query_string"].decode("latin-1"))
-            if "ticket" in query:
-                return
             token = query.get("token", [""])[0]
         if not token:
             raise Unauthenticated
