@@ -257,21 +257,23 @@ class UpstreamConnection(asyncio.Protocol):
         if self._failure is not None:
             return
         self._active_at = self._loop.time()
-        timer = self._loop.call_later(seconds, self._require_activity, awaited, seconds)
+
+        def require_activity() -> None:
+            """An answer that is waited for is not late while its request is still being sent."""
+            nonlocal timer
+            left = self._active_at + seconds - self._loop.time()
+            if awaited.done():
+                return
+            if left > CLOCK_SECONDS:
+                timer = self._loop.call_later(left, require_activity)
+            else:
+                self.abort(ServiceTimedOut())
+
+        timer = self._loop.call_later(seconds, require_activity)
         try:
             await awaited
         finally:
             timer.cancel()
-
-    def _require_activity(self, awaited: "asyncio.Future[None]", seconds: float) -> None:
-        """An answer that is waited for is not late while its request is still being sent."""
-        left = self._active_at + seconds - self._loop.time()
-        if awaited.done():
-            return
-        if left > CLOCK_SECONDS:
-            self._loop.call_later(left, self._require_activity, awaited, seconds)
-        else:
-            self.abort(ServiceTimedOut())
 
     def _wake(self) -> None:
         self._let_go(self._arrival)
