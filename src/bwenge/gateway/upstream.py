@@ -257,6 +257,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._failure is not None:
             return
         self._active_at = self._loop.time()
+        timer: asyncio.TimerHandle
 
         def require_activity() -> None:
             """An answer that is waited for is not late while its request is still being sent."""
