@@ -116,7 +116,15 @@ def _accept_any(token: str) -> None:
 def gateway(service_port: int) -> Any:
     """What the platform puts around the proxy, with limits that no load of the bench reaches."""
     routes = [
-        PublicRoute(path, {"GET", "POST"}, "service", needs_token=False, max_body_bytes=1 << 40) for path in PATHS
+        PublicRoute(
+            path,
+            {"GET", "POST"},
+            "service",
+            needs_token=False,
+            max_body_bytes=1 << 40,
+            is_socket=path == "/socket",
+        )
+        for path in PATHS
     ]
     feature = build(
         routes,

@@ -7,7 +7,7 @@ from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts
 from typer.testing import CliRunner
 
 from bwenge.apps import front_page
-from bwenge.apps.gateway_service import public_routes
+from bwenge.apps.gateway_service import SLOW, public_routes
 from bwenge.apps.settings import Settings
 from bwenge.apps.topology import GATEWAY, PUBLIC_ROUTERS, SERVICES, port_of
 from bwenge.apps.web import documented_app
@@ -86,6 +86,15 @@ def test_the_gateway_knows_no_internal_route() -> None:
 def test_the_edge_asks_for_a_token_where_the_service_does(path: str, method: str, *, needs_token: bool) -> None:
     [route] = [route for route in public_routes() if route.path == path and method in route.methods]
     assert route.needs_token is needs_token
+
+
+def test_a_socket_begins_only_where_there_is_one() -> None:
+    assert [route.path for route in public_routes() if route.is_socket] == ["/ws/chat"]
+
+
+def test_each_address_that_may_be_slow_is_one() -> None:
+    slow = {route.path: route.head_seconds for route in public_routes() if route.head_seconds is not None}
+    assert slow == SLOW
 
 
 def test_what_is_no_service_is_told_by_the_names_of_those_that_are() -> None:

@@ -189,6 +189,17 @@ async def test_a_service_that_is_silent_has_timed_out(service: ScriptedService) 
     assert counted("timed_out") == before + 1
 
 
+async def test_a_route_may_give_its_service_more_time(service: ScriptedService) -> None:
+    async def think(received: Received) -> None:
+        await asyncio.sleep(QUICK.head_seconds * 2)
+        received.writer.write(OK)
+
+    service.script = think
+    async with gateway_before(service, settings=QUICK) as gateway:
+        assert (await gateway.ask(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n")).status == 200
+        assert (await gateway.ask(GET)).status == 503
+
+
 async def test_an_upload_that_takes_longer_than_an_answer_may_is_in_time(service: ScriptedService) -> None:
     async with gateway_before(service, settings=GatewaySettings(head_seconds=0.4)) as gateway:
         reader, writer = await gateway.connect()
@@ -323,6 +334,20 @@ async def test_a_service_that_fails_is_left_alone_and_tried_again(service: Scrip
         await comes_true(is_let_through, "the probe")
         assert len(service.requests) == 6
         assert (await gateway.ask(GET)).status == 500  # any answer closes the circuit
+
+
+async def test_a_service_that_waits_no_longer_for_its_clients_has_not_failed(service: ScriptedService) -> None:
+    async def give_up(received: Received) -> None:
+        if received.first_line.startswith(b"POST"):
+            received.writer.close()
+        else:
+            received.writer.write(OK)
+
+    service.script = give_up
+    async with gateway_before(service, settings=GatewaySettings(circuit_failures=2)) as gateway:
+        for _ in range(3):
+            assert (await gateway.ask(POST + b"Content-Length: 100\r\n\r\na")).status == 503
+        assert (await gateway.ask(GET)).status == 200
 
 
 async def test_more_requests_than_connections_wait_for_one(service: ScriptedService) -> None:

@@ -6,7 +6,16 @@ from collections.abc import AsyncIterator
 import pytest
 
 from bwenge.gateway.downstream import GatewayHTTPProtocol
-from tests.support.gateways import PATIENCE, RunningGateway, ScriptedService, closed, gateway_before, read_reply
+from tests.support.gateways import (
+    OK,
+    PATIENCE,
+    Received,
+    RunningGateway,
+    ScriptedService,
+    closed,
+    gateway_before,
+    read_reply,
+)
 
 HOST = b"Host: h\r\n"
 POST = b"POST /echo HTTP/1.1\r\n" + HOST
@@ -141,6 +150,39 @@ async def test_a_malformed_request_behind_a_good_one_does_not_end_up_in_its_answ
     assert answer.count(b"HTTP/1.1 ") == 1
     assert answer.endswith(b"\r\n\r\nok")
     assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_of_requests_that_wait_only_the_first_are_answered(service: ScriptedService, *, at_once: bool) -> None:
+    class QuicklyCut(GatewayHTTPProtocol):
+        silence_seconds = 0.2
+
+    go_on = asyncio.Event()
+
+    async def wait(received: Received) -> None:
+        await go_on.wait()
+        received.writer.write(OK)
+
+    service.script = wait
+    get = b"GET /echo HTTP/1.1\r\n" + HOST + b"\r\n"
+    async with gateway_before(service, http=QuicklyCut) as gateway:
+        reader, writer = await gateway.connect()
+        async with asyncio.timeout(PATIENCE):
+            if at_once:
+                writer.write(get * 6000)
+            else:
+                for _ in range(30):
+                    writer.write(get)
+                    await asyncio.sleep(0.005)
+            # For longer than a peer may be silent that owes something.
+            await asyncio.sleep(0.5)
+            go_on.set()
+            if not at_once:
+                writer.write(get * 100)
+            answers = await reader.read()
+        await closed(writer)
+    assert 17 <= answers.count(b"HTTP/1.1 200 ") == len(service.requests) < 150
+    assert answers.count(b"connection: close") == 1
 
 
 async def test_what_follows_another_upgrade_is_no_request(service: ScriptedService, gateway: RunningGateway) -> None:

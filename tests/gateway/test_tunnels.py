@@ -12,6 +12,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.http11 import Request, Response
 
+from bwenge.gateway.downstream import GatewayHTTPProtocol
 from tests.support.gateways import (
     GOOD_TOKEN,
     OK,
@@ -150,7 +151,7 @@ async def test_a_refusal_before_the_upgrade_passes_with_its_body(service: EchoSe
 
 @pytest.mark.parametrize(
     ("query", "status"),
-    [("", 401), ("?token=bad", 401), (f"?token={GOOD_TOKEN}", 101), ("?token=bwk_a", 101), ("?ticket=any", 101)],
+    [("", 401), ("?token=bad", 401), (f"?token={GOOD_TOKEN}", 101), ("?token=bwk_a", 101), ("?ticket=any", 401)],
 )
 async def test_a_socket_may_have_its_token_in_the_query(
     service: EchoService, gateway: RunningGateway, query: str, status: int
@@ -177,16 +178,70 @@ async def test_two_hundred_idle_tunnels_stay_and_each_still_echoes(gateway: Runn
     await comes_true(none_open, "the tunnels' end")
 
 
-async def test_a_gateway_that_stops_gives_tunnels_its_time_and_then_ends_them(service: EchoService) -> None:
-    running = running_gateway({"service": f"http://127.0.0.1:{service.port}"}, graceful_seconds=2)
+class QuicklyDrained(GatewayHTTPProtocol):
+    drain_seconds = 0.5
+
+
+async def test_a_gateway_that_stops_soon_asks_clients_to_connect_again(service: EchoService) -> None:
+    urls = {"service": f"http://127.0.0.1:{service.port}"}
+    running = running_gateway(urls, graceful_seconds=25, http=QuicklyDrained)
     gateway = await running.__aenter__()  # it ends while its client is connected
     async with dial(gateway) as client:
         stopping = asyncio.create_task(running.__aexit__(None, None, None))
         await client.send("still here")
         assert await client.recv() == "still here"
-        with pytest.raises(ConnectionClosed):
-            await asyncio.wait_for(client.recv(), PATIENCE)
-        await stopping
+        with pytest.raises(ConnectionClosed) as caught:
+            await asyncio.wait_for(client.recv(), 3)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1012
+        await asyncio.wait_for(stopping, 3)
+
+
+async def test_a_gateway_that_stops_cuts_no_frame_by_another_one() -> None:
+    async def begin_a_frame(received: Received) -> None:
+        received.writer.write(SWITCH + b"\x82\x0ahalf")
+        await received.reader.read()
+
+    service = ScriptedService(begin_a_frame)
+    async with gateway_before(service, graceful_seconds=25, http=QuicklyDrained) as gateway:
+        reader, writer = await gateway.connect()
+        async with asyncio.timeout(PATIENCE):
+            writer.write(HANDSHAKE)
+            await reader.readuntil(b"half")
+            gateway.server.should_exit = True
+            assert await reader.read() == b""
+        await closed(writer)
+
+
+async def test_a_gateway_that_stops_waits_for_no_client_that_takes_nothing() -> None:
+    class Quickly(QuicklyDrained):
+        cut_seconds = 0.5
+
+    async def pour(received: Received) -> None:
+        received.writer.write(SWITCH)
+        while True:
+            received.writer.write(b"a" * 100_000)
+            await received.writer.drain()
+
+    service = ScriptedService(pour)
+
+    async def has_ended() -> bool:
+        return service.ended == 1
+
+    async with gateway_before(service, graceful_seconds=25, http=Quickly) as gateway:
+        reader, writer = await gateway.connect()
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport reads, too
+        writer.write(HANDSHAKE)
+        await comes_true(one_open, "the tunnel")
+        gateway.server.should_exit = True
+        await comes_true(has_ended, "the end of the service's side", seconds=5)
+        await comes_true(none_open, "the tunnel's end", seconds=5)
+        await closed(writer)
+        del reader
+
+
+async def one_open() -> bool:
+    return open_tunnels() == 1
 
 
 async def test_bytes_sent_behind_the_handshake_are_not_lost() -> None:
@@ -233,6 +288,17 @@ async def test_a_handshake_behind_another_request_waits_for_its_turn_with_what_f
         assert second.endswith(b"\r\n\r\nearly")
 
 
+async def test_where_no_socket_is_a_request_for_one_is_like_any_other() -> None:
+    service = ScriptedService()
+    async with gateway_before(service) as gateway:
+        answers = await gateway.ask_all(HANDSHAKE.replace(b"/socket", b"/echo") + b"early")
+        assert answers.startswith(b"HTTP/1.1 200 ")
+        assert answers.endswith(b"\r\n\r\nok")
+        assert (await gateway.ask(HANDSHAKE.replace(b"/socket", f"/private?token={GOOD_TOKEN}".encode()))).status == 401
+    [received] = service.requests
+    assert received.all_of(b"upgrade") == received.all_of(b"connection") == []
+
+
 async def test_both_halves_of_a_tunnel_end_by_themselves() -> None:
     async def switch(received: Received) -> None:
         received.writer.write(SWITCH)
@@ -275,6 +341,53 @@ async def test_a_client_that_takes_nothing_makes_the_service_wait() -> None:
             await is_stuck.wait()
             await reader.readuntil(b"\r\n\r\n")
             assert len(await reader.read()) == written
+        await closed(writer)
+
+
+async def test_a_client_that_takes_nothing_for_long_ends_the_tunnel() -> None:
+    class QuicklyCut(GatewayHTTPProtocol):
+        silence_seconds = 0.3
+
+    async def pour(received: Received) -> None:
+        received.writer.write(SWITCH)
+        while True:
+            received.writer.write(b"a" * 100_000)
+            await received.writer.drain()
+
+    service = ScriptedService(pour)
+
+    async def has_ended() -> bool:
+        return service.ended == 1
+
+    async with gateway_before(service, http=QuicklyCut) as gateway:
+        reader, writer = await gateway.connect()
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport reads, too
+        writer.write(HANDSHAKE)
+        await comes_true(has_ended, "the end of the service's side", seconds=5)
+        await comes_true(none_open, "the tunnel's end", seconds=5)
+        await closed(writer)
+        del reader
+
+
+async def test_a_client_that_takes_slowly_keeps_its_tunnel() -> None:
+    class QuicklyCut(GatewayHTTPProtocol):
+        silence_seconds = 0.4
+
+    whole = 20_000_000
+
+    async def pour(received: Received) -> None:
+        received.writer.write(SWITCH + b"a" * whole)
+        await received.writer.drain()
+        await received.reader.read()
+
+    async with gateway_before(ScriptedService(pour), http=QuicklyCut) as gateway:
+        reader, writer = await gateway.connect()
+        writer.write(HANDSHAKE)
+        async with asyncio.timeout(PATIENCE):
+            await reader.readuntil(b"\r\n\r\n")
+            for _ in range(20):
+                await reader.readexactly(whole // 20)
+                await asyncio.sleep(0.05)
         await closed(writer)
 
 

@@ -34,10 +34,12 @@ def route(path: str, *, methods: frozenset[str] = ALL, token: bool = False, limi
 ROUTES: Final = (
     route("/echo"),
     route("/small", limit=10),
+    route("/form", limit=1000),
+    PublicRoute("/slow", ALL, "service", needs_token=False, max_body_bytes=0, head_seconds=5.0),
     route("/private", methods=frozenset({"GET", "POST"}), token=True),
     route("/things/{thing_id}"),
-    route("/socket", methods=frozenset({"GET"})),
-    route("/private_socket", methods=frozenset({"GET"}), token=True),
+    PublicRoute("/socket", ("GET",), "service", needs_token=False, max_body_bytes=0, is_socket=True),
+    PublicRoute("/private_socket", ("GET",), "service", needs_token=True, max_body_bytes=0, is_socket=True),
 )
 
 

@@ -1,7 +1,7 @@
 """The gateway's process: it has no database and no secret, and knows of the services their addresses and routes."""
 
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -27,6 +27,13 @@ from bwenge.knowledge.uploads import MAX_FILE_BYTES
 
 MAX_UPLOAD_BYTES: Final = MAX_FILE_BYTES + 32 * 1024 * 1024
 """Of a form; the service's own limit is lower, and its refusal says more."""
+
+SLOW: Final[Mapping[str, float]] = {
+    "/ai/respond": 150.0,
+    "/knowledge/upload": 150.0,
+    "/orgs/{org_id}/members/import": 600.0,
+}
+"""Seconds to the answer's head: a language model thinks, a file is kept, a thousand passwords are hashed."""
 
 
 async def serve_gateway(settings: Settings, *, listener: socket.socket) -> None:
@@ -91,12 +98,19 @@ def _routes_of(service: Service) -> Iterator[PublicRoute]:
         route: Any = context.original_route
         path = context.path or ""
         if isinstance(route, APIWebSocketRoute):
-            yield PublicRoute(path, ("GET",), service.name, needs_token=True, max_body_bytes=0)
+            yield PublicRoute(path, ("GET",), service.name, needs_token=True, max_body_bytes=0, is_socket=True)
         elif isinstance(route, APIRoute):
             [access] = declared_access(route.dependant)
             bound = MAX_UPLOAD_BYTES if path in STREAMED else MAX_BODY_BYTES
             methods = frozenset(context.methods or ())
-            yield PublicRoute(path, methods, service.name, needs_token=access.needs_token, max_body_bytes=bound)
+            yield PublicRoute(
+                path,
+                methods,
+                service.name,
+                needs_token=access.needs_token,
+                max_body_bytes=bound,
+                head_seconds=SLOW.get(path),
+            )
 
 
 async def _nowhere(_scope: Scope, _receive: Receive, _send: Send) -> None:

@@ -184,8 +184,11 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
     linger_seconds: ClassVar[float] = 2.0
     """For how long a client that is still sending is listened to after its answer, so that it can read that."""
 
-    drain_seconds: ClassVar[float] = 0.5
-    """Before the server's own patience ends, open tunnels are ended."""
+    drain_seconds: ClassVar[float] = 2.0
+    """After the server was told to stop, open tunnels are ended: clients connect again, and what they asked goes on."""
+
+    cut_seconds: ClassVar[float] = 2.0
+    """How long after that a client may take what is left for it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -195,7 +198,6 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
         self._tunnel: Tunnel | None = None
         self._is_in_body = False
         self._is_upgrade = False
-        self._is_deaf = False
         self._is_draining = False
         self._early = bytearray()
         self._malformed: Malformed | None = None
@@ -211,7 +213,7 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
         self._give_up(self._active)
 
     def shutdown(self) -> None:
-        """Told that the server stops: a tunnel has its time, as an answer has."""
+        """Told that the server stops: a tunnel has a moment, in which what is under way arrives."""
         self._is_draining = True
         if self._tunnel is None:
             super().shutdown()
@@ -239,7 +241,7 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
             self._tunnel.from_client(data)
         elif self._is_upgrade:
             self._hold(data)
-        elif not self._is_deaf:
+        else:
             parser = self.parser
             super().data_received(data)
             if self._is_upgrade and isinstance(parser, RequestParser):
@@ -252,7 +254,9 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
             service.abort(ClientLeft())
             on_end()
             return
-        tunnel = self._tunnel = Tunnel(self.transport, service.transport, on_end=on_end)
+        tunnel = self._tunnel = Tunnel(
+            self.transport, service.transport, on_end=on_end, silence_seconds=self.silence_seconds
+        )
         self.flow.resume_reading()
         service.become(tunnel)
         if self.flow.write_paused:
@@ -267,7 +271,9 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
 
         Closed with bytes unread, TCP tells it of a reset, and it never reads its answer.
         """
-        self._is_deaf = True
+        # What still comes may be left unread where answers end before requests do.
+        lingers = lingers or self._is_deaf
+        self._listen_no_more()
         if lingers and self.transport.can_write_eof() and not self.transport.is_closing():
             self.flow.resume_reading()
             self.transport.write_eof()
@@ -290,6 +296,7 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
     def on_headers_complete(self) -> None:
         """In place of uvicorn's, whose application is asked after fewer checks, and answers by another cycle."""
         self._waiting_bytes = 0
+        self._require_few_waiting()
         self._is_in_body = True
         try:
             cycle = self._cycle(self._checked_target())
@@ -306,6 +313,8 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What the parser's failure is answered with, where an answer would not end up inside of another one."""
+        if self._is_deaf:
+            return
         active = self._active
         if active is None or active.response_complete:
             self._refuse_head(msg)
@@ -319,7 +328,7 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
         else:
             self.pipeline.clear()
             active.keep_alive = False
-            self._is_deaf = True
+            self._listen_no_more()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._active = cycle
@@ -423,10 +432,8 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
             cycle.on_lost()
 
     def _end_tunnel_in_time(self, tunnel: Tunnel) -> None:
-        patience = self.config.timeout_graceful_shutdown
-        if patience is not None:
-            seconds = max(0.0, patience - self.drain_seconds)
-            self._timers.append(self.loop.call_later(seconds, tunnel.close))
+        self._timers.append(self.loop.call_later(self.drain_seconds, tunnel.restart))
+        self._timers.append(self.loop.call_later(self.drain_seconds + self.cut_seconds, tunnel.abort))
 
 
 def _refusal(malformed: Malformed) -> bytes:

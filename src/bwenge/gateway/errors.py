@@ -17,6 +17,10 @@ class BodyTooLarge(TooLarge):
     title = "The request's body is larger than this address takes"
 
 
+class BodyTooSlow(Exception):
+    """The request's body was not there in time."""
+
+
 class Broken(Exception):
     """A service ended the connection, or spoke no HTTP, before its answer was whole."""
 

@@ -11,7 +11,7 @@ from starlette.types import Receive, Send
 
 from bwenge.gateway import metrics
 from bwenge.gateway.downstream import GatewayCycle
-from bwenge.gateway.errors import BodyTooLarge, Broken, ClientLeft, ServiceTimedOut, ServiceUnavailable
+from bwenge.gateway.errors import BodyTooLarge, BodyTooSlow, Broken, ClientLeft, ServiceTimedOut, ServiceUnavailable
 from bwenge.gateway.fields import (
     UPGRADE,
     Fields,
@@ -22,9 +22,11 @@ from bwenge.gateway.fields import (
     trailer_fields,
     value_of,
 )
+from bwenge.gateway.routing import PublicRoute
 from bwenge.gateway.services import Service
 from bwenge.gateway.settings import GatewaySettings
 from bwenge.gateway.upstream import Answer, UpstreamConnection
+from bwenge.kit.http.limits import MAX_BODY_BYTES
 from bwenge.kit.telemetry import current_request_id
 
 _log = structlog.get_logger(__name__)
@@ -37,17 +39,21 @@ FIRST_PAUSE_SECONDS: Final = 0.1
 class Exchange:
     """Passes one request to one service.
 
+    A body that is small by its route's limit is read whole before a connection is taken: a client that is slow to send
+    it holds none. Larger ones are passed on as they come.
+
     Args:
         request: The client's side of it.
-        max_body_bytes: More of a body is not passed on.
+        route: Says how much of a body is passed on, and how long the answer's head may take.
     """
 
     def __init__(
-        self, request: GatewayCycle, service: Service, *, max_body_bytes: int, settings: GatewaySettings
+        self, request: GatewayCycle, service: Service, *, route: PublicRoute, settings: GatewaySettings
     ) -> None:
         self._request = request
         self._service = service
-        self._max_body_bytes = max_body_bytes
+        self._max_body_bytes = route.max_body_bytes
+        self._head_seconds = settings.head_seconds if route.head_seconds is None else route.head_seconds
         self._settings = settings
         fields = request.scope["headers"]
         self._fields: Fields = list(fields)
@@ -58,8 +64,14 @@ class Exchange:
         """Answer the request by the service's answer.
 
         Raises:
-            ServiceUnavailable, ServiceTimedOut, BodyTooLarge: Nothing of an answer was sent.
+            ServiceUnavailable, ServiceTimedOut, BodyTooLarge, BodyTooSlow: Nothing of an answer was sent.
         """
+        is_held = self._has_body and self._max_body_bytes <= MAX_BODY_BYTES
+        try:
+            held = await self._whole_body(receive) if is_held else b""
+        except ClientLeft:
+            self._count("left")
+            return
         self._service.admit()
         started = time.perf_counter()
         connection = await self._connect()
@@ -69,8 +81,9 @@ class Exchange:
                 raise ClientLeft
             self._request.on_lost = lambda: connection.abort(ClientLeft())
             is_to_head = self._request.scope["method"] == "HEAD"
-            connection.begin(self._head(), is_to_head=is_to_head, has_body=self._has_body)
-            if self._has_body:
+            is_streamed = self._has_body and not is_held
+            connection.begin(self._head() + held, is_to_head=is_to_head, has_body=is_streamed)
+            if is_streamed:
                 uploading = asyncio.create_task(self._upload(connection, receive))
             answer = await self._answer_head(connection)
             metrics.SECONDS_TO_HEAD.labels(self._service.name).observe(time.perf_counter() - started)
@@ -123,6 +136,28 @@ class Exchange:
         )
         return head_bytes(b"%b %b HTTP/1.1\r\n" % (scope["method"].encode(), self._request.target), fields)
 
+    async def _whole_body(self, receive: Receive) -> bytes:
+        """As it is sent to the service. Raises `BodyTooLarge`, `BodyTooSlow` or `ClientLeft`."""
+        body, is_last = bytearray(), False
+        try:
+            async with asyncio.timeout(self._settings.body_seconds):
+                while not is_last:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientLeft
+                    body += message.get("body", b"")
+                    if len(body) > self._max_body_bytes:
+                        raise BodyTooLarge
+                    is_last = not message.get("more_body", False)
+        except TimeoutError as error:
+            raise BodyTooSlow from error
+        return self._framed(bytes(body), is_last=True)
+
+    def _framed(self, body: bytes, *, is_last: bool) -> bytes:
+        if not self._is_chunked:
+            return body
+        return (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (b"0\r\n\r\n" if is_last else b"")
+
     async def _upload(self, connection: UpstreamConnection, receive: Receive) -> None:
         """Pass the body on while the service takes it; what ends it too early ends the connection."""
         passed, is_last = 0, False
@@ -136,23 +171,23 @@ class Exchange:
             if passed > self._max_body_bytes:
                 connection.abort(BodyTooLarge())
                 return
-            if self._is_chunked:
-                body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (b"0\r\n\r\n" if is_last else b"")
-            await connection.write(body, seconds=self._settings.stall_seconds)
+            await connection.write(self._framed(body, is_last=is_last), seconds=self._settings.stall_seconds)
             if connection.transport.is_closing():
                 return
         connection.finish_request()
 
     async def _answer_head(self, connection: UpstreamConnection) -> Answer:
         try:
-            answer = await connection.head(seconds=self._settings.head_seconds)
+            answer = await connection.head(seconds=self._head_seconds)
             if answer.status == HTTPStatus.SWITCHING_PROTOCOLS and not (
                 connection.is_switched and self._request.wants_tunnel
             ):
                 connection.abort(Broken())
                 raise Broken
         except (Broken, ServiceTimedOut) as error:
-            self._service.failed()
+            if connection.is_request_sent:
+                # Else it may have been the client that was waited for.
+                self._service.failed()
             _log.warning("service_gave_no_answer", service=self._service.name, reason=type(error).__name__)
             if isinstance(error, Broken):
                 raise ServiceUnavailable from error

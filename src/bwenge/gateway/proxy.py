@@ -1,6 +1,7 @@
 """The ASGI application that passes requests to services, and refuses at the edge what they would refuse."""
 
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -8,14 +9,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bwenge.gateway import metrics
 from bwenge.gateway.downstream import DOWNSTREAM, GatewayCycle
-from bwenge.gateway.errors import BodyTooLarge, ServiceTimedOut, ServiceUnavailable
+from bwenge.gateway.errors import BodyTooLarge, BodyTooSlow, ServiceTimedOut, ServiceUnavailable
 from bwenge.gateway.exchange import Exchange
 from bwenge.gateway.fields import value_of
 from bwenge.gateway.routing import PublicRoute, RouteTable
 from bwenge.gateway.services import Service
 from bwenge.gateway.settings import GatewaySettings
 from bwenge.kit.errors import BwengeError, Unauthenticated
-from bwenge.kit.http.problems import problem_response
+from bwenge.kit.http.problems import problem_response, status_response
 
 CheckToken = Callable[[str], None]
 """Raises `Unauthenticated` for what is no access token; returns where it cannot tell, and the service decides."""
@@ -59,16 +60,21 @@ class Proxy:
             return
         scope["route"] = route
         request: GatewayCycle = scope["extensions"][DOWNSTREAM]
+        request.wants_tunnel = request.wants_tunnel and route.is_socket
         service = self._services[route.service]
         try:
             self._require_size(scope, route)
             if route.needs_token and route.admits(scope["method"]):
                 self._require_token(scope, may_be_in_query=request.wants_tunnel)
-            exchange = Exchange(request, service, max_body_bytes=route.max_body_bytes, settings=self._settings)
+            exchange = Exchange(request, service, route=route, settings=self._settings)
             await exchange.run(receive, send)
         except BwengeError as refusal:
             metrics.REQUESTS.labels(service.name, _OUTCOMES.get(type(refusal), "refused")).inc()
             await problem_response(refusal)(scope, receive, send)
+        except BodyTooSlow:
+            metrics.REQUESTS.labels(service.name, "refused").inc()
+            response = status_response(HTTPStatus.REQUEST_TIMEOUT, "The request's body did not come in time")
+            await response(scope, receive, send)
 
     @staticmethod
     def _require_size(scope: Scope, route: PublicRoute) -> None:
@@ -82,8 +88,6 @@ class Proxy:
         token = token.strip() if scheme.lower() == "bearer" else ""
         if not token and may_be_in_query:
             query = parse_qs(scope["query_string"].decode("latin-1"))
-            if "ticket" in query:
-                return
             token = query.get("token", [""])[0]
         if not token:
             raise Unauthenticated

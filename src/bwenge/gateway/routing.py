@@ -21,6 +21,8 @@ class PublicRoute:
         needs_token: Whether the service refuses whoever has none; asked for its own methods only, since a browser's
             preflight has none.
         max_body_bytes: Above this a body is refused here, before the service's own limit is asked.
+        head_seconds: From the request's last piece to the answer's head; the gateway's setting where it is None.
+        is_socket: Whether a WebSocket may begin here; elsewhere a request for one is a request like any other.
     """
 
     path: str
@@ -28,6 +30,8 @@ class PublicRoute:
     service: str
     needs_token: bool
     max_body_bytes: int
+    head_seconds: float | None = None
+    is_socket: bool = False
 
     def admits(self, method: str) -> bool:
         return method in self.methods

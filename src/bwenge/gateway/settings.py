@@ -7,8 +7,9 @@ class GatewaySettings:
 
     Attributes:
         connect_seconds: Until a service has taken a connection.
-        head_seconds: From the request's last piece to the answer's head: a language model may think for two minutes.
+        head_seconds: From the request's last piece to the answer's head, where its route says nothing else.
         idle_seconds: Between two pieces of an answer's body.
+        body_seconds: For the whole of a request's body that is read before its service is asked.
         stall_seconds: For a service to take a piece of a request's body.
         pool_idle_seconds: After that an unused connection is closed; services close theirs after 75 seconds, and a
             request that meets such an end is lost.
@@ -21,8 +22,9 @@ class GatewaySettings:
     """
 
     connect_seconds: float = 2.0
-    head_seconds: float = 150.0
+    head_seconds: float = 60.0
     idle_seconds: float = 120.0
+    body_seconds: float = 60.0
     stall_seconds: float = 60.0
     pool_idle_seconds: float = 30.0
     max_connections: int = 512

@@ -76,13 +76,19 @@ class UpstreamConnection(asyncio.Protocol):
         self._tunnel: Tunnel | None = None
 
     @property
+    def is_request_sent(self) -> bool:
+        """Whether the service was given all of the request, and owes its answer."""
+        return self._is_request_sent
+
+    @property
     def is_reusable(self) -> bool:
         """Whether both sides said all, and agree that the next exchange begins here."""
         is_over = self.answer.is_complete and self.answer.keeps_alive and self._is_request_sent
+        is_over = is_over and self.transport.get_write_buffer_size() == 0
         return is_over and not (self._is_stray or self.is_switched or self._failure or self.transport.is_closing())
 
     def begin(self, head: bytes, *, is_to_head: bool, has_body: bool) -> None:
-        """Write the head of a request; `write` and `finish_request` follow where it has a body."""
+        """Write a request, or only its head: `write` and `finish_request` follow where more of it `has_body`."""
         self.answer = Answer(is_to_head=is_to_head)
         self._parser = httptools.HttpResponseParser(self)
         self._is_request_sent = not has_body
@@ -251,21 +257,24 @@ class UpstreamConnection(asyncio.Protocol):
         if self._failure is not None:
             return
         self._active_at = self._loop.time()
-        timer = self._loop.call_later(seconds, self._require_activity, awaited, seconds)
+        timer: asyncio.TimerHandle
+
+        def require_activity() -> None:
+            """An answer that is waited for is not late while its request is still being sent."""
+            nonlocal timer
+            left = self._active_at + seconds - self._loop.time()
+            if awaited.done():
+                return
+            if left > CLOCK_SECONDS:
+                timer = self._loop.call_later(left, require_activity)
+            else:
+                self.abort(ServiceTimedOut())
+
+        timer = self._loop.call_later(seconds, require_activity)
         try:
             await awaited
         finally:
             timer.cancel()
-
-    def _require_activity(self, awaited: "asyncio.Future[None]", seconds: float) -> None:
-        """An answer that is waited for is not late while its request is still being sent."""
-        left = self._active_at + seconds - self._loop.time()
-        if awaited.done():
-            return
-        if left > CLOCK_SECONDS:
-            self._loop.call_later(left, self._require_activity, awaited, seconds)
-        else:
-            self.abort(ServiceTimedOut())
 
     def _wake(self) -> None:
         self._let_go(self._arrival)

@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 from uvicorn.protocols.utils import ClientDisconnected
 
-from bwenge.kit.http.connections import MAX_HEAD_BYTES, BoundedHTTPProtocol, ImpatientWebSocketProtocol
+from bwenge.kit.http.connections import MAX_HEAD_BYTES, MAX_WAITING, BoundedHTTPProtocol, ImpatientWebSocketProtocol
 
 PATIENCE = 30.0
 HANDSHAKE = (
@@ -181,6 +181,29 @@ async def test_a_chunked_body_may_be_longer_than_a_head(served: Served) -> None:
     answer = await exchange(served, post, *([chunk] * 4), b"0\r\nX-Sum: 7\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 204")
     assert [len(body) for body in served.bodies] == [4 * 0x10000]
+
+
+async def test_of_requests_that_wait_only_the_first_are_answered() -> None:
+    go_on, taken = asyncio.Event(), 0
+
+    async def wait(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal taken
+        taken += 1
+        await go_on.wait()
+        await read_all(scope, receive, send)
+
+    async with serve(wait, http=QuicklyCut) as served:
+        reader, writer = await served.connect()
+        writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 1000)
+        # For longer than a peer may be silent that owes something.
+        await asyncio.sleep(QuicklyCut.silence_seconds * 2)
+        go_on.set()
+        async with asyncio.timeout(PATIENCE):
+            answer = await reader.read()
+        writer.close()
+        await served.until_no_connection()
+    assert answer.count(b"HTTP/1.1 204 No Content") == taken == 1 + MAX_WAITING
+    assert answer.count(b"connection: close") == 1
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,21 @@ from bwenge.kit.telemetry import bind_request_id
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 
+MAX_WAITING: Final = 16
+"""Requests of one connection that wait for the answers before theirs."""
+
+
+class TooManyWaiting(Exception):
+    """Ends the reading of a connection, whose answers are still given."""
+
 
 class BoundedHTTPProtocol(HttpToolsProtocol):
     """Refuses request lines, header fields and trailers above `MAX_HEAD_BYTES` with 431, and closes.
 
     The parser keeps a field whole until it ends, so bytes are counted as they arrive, too: those since the last piece
     of a body, or the last whole head or message, which the application's own limits take over.
+
+    Behind `MAX_WAITING` requests that wait, no more is read: the last one's answer ends the connection.
 
     A peer that owes the rest of a request, or takes nothing of an answer, is cut off after `silence_seconds`: a
     connection is a descriptor, and there are only so many.
@@ -30,6 +39,7 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._is_deaf = False
         self._field_bytes = 0
         self._waiting_bytes = 0
         self._owes_since: float | None = self.loop.time()
@@ -50,6 +60,8 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
         super().handle_websocket_upgrade()
 
     def data_received(self, data: bytes) -> None:
+        if self._is_deaf:
+            return
         if self._owes_since is None:
             self._owes_since = self.loop.time()
         self._waiting_bytes += len(data)
@@ -71,6 +83,7 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._waiting_bytes = 0
+        self._require_few_waiting()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -85,6 +98,8 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What the parser's failure is answered with; `_count` makes it fail."""
+        if self._is_deaf:
+            return
         if self._field_bytes > MAX_HEAD_BYTES:
             self._refuse()
         else:
@@ -94,6 +109,18 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
         self._field_bytes += sum(map(len, parts))
         if self._field_bytes > MAX_HEAD_BYTES:
             raise HeadTooLarge
+
+    def _require_few_waiting(self) -> None:
+        if len(self.pipeline) >= MAX_WAITING:
+            last, _ = self.pipeline[0]
+            last.keep_alive = False
+            self._listen_no_more()
+            raise TooManyWaiting
+
+    def _listen_no_more(self) -> None:
+        """Drop what the peer still sends, which then owes nothing."""
+        self._is_deaf = True
+        self._owes_since = None
 
     def _refuse(self) -> None:
         # There is no cycle before the first request, whatever its type says.
