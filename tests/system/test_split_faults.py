@@ -21,6 +21,7 @@ from tests.system.stored import StoredState
 from tests.system.textbook import VILLAGES, write_textbook
 
 RECOVERY_SECONDS: Final = 10.0
+"""Of which a questioner may spend three between two questions."""
 CONCERNED: Final[dict[tuple[str, ...], set[str]]] = {
     ("persona",): {"persona", "chat"},
     ("auth",): {"auth"},
