@@ -1,28 +1,19 @@
 """When a service is left alone, and when it is tried again."""
 
-from dataclasses import dataclass
-
 import pytest
 
 from bwenge.gateway.circuit import Circuit
 from bwenge.gateway.errors import ServiceUnavailable
-
-
-@dataclass
-class Clock:
-    now: float = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clocks import ManualClock
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-def circuit(clock: Clock) -> Circuit:
+def circuit(clock: ManualClock) -> Circuit:
     return Circuit(failures=3, open_seconds=2.0, clock=clock)
 
 
@@ -41,7 +32,7 @@ def test_failures_that_are_not_in_a_row_open_nothing(circuit: Circuit) -> None:
     assert not circuit.is_open
 
 
-def test_an_open_circuit_says_when_it_tries_again(circuit: Circuit, clock: Clock) -> None:
+def test_an_open_circuit_says_when_it_tries_again(circuit: Circuit, clock: ManualClock) -> None:
     opened(circuit)
     clock.now += 0.5
     with pytest.raises(ServiceUnavailable) as caught:
@@ -49,7 +40,7 @@ def test_an_open_circuit_says_when_it_tries_again(circuit: Circuit, clock: Clock
     assert caught.value.retry_after == 1.5
 
 
-def test_one_probe_at_a_time_is_let_through(circuit: Circuit, clock: Clock) -> None:
+def test_one_probe_at_a_time_is_let_through(circuit: Circuit, clock: ManualClock) -> None:
     opened(circuit)
     clock.now += 2
     circuit.admit()
@@ -63,14 +54,14 @@ def test_one_probe_at_a_time_is_let_through(circuit: Circuit, clock: Clock) -> N
     circuit.admit()
 
 
-def test_a_probe_that_nobody_hears_of_again_is_followed_by_another(circuit: Circuit, clock: Clock) -> None:
+def test_a_probe_that_nobody_hears_of_again_is_followed_by_another(circuit: Circuit, clock: ManualClock) -> None:
     opened(circuit)
     for _ in range(3):
         clock.now += 2
         circuit.admit()
 
 
-def test_an_answer_closes_it_and_the_count_begins_anew(circuit: Circuit, clock: Clock) -> None:
+def test_an_answer_closes_it_and_the_count_begins_anew(circuit: Circuit, clock: ManualClock) -> None:
     opened(circuit)
     clock.now += 2
     circuit.admit()

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,7 +12,6 @@ from tests.support.gateways import (
     RunningGateway,
     ScriptedService,
     closed,
-    gateway_before,
     read_reply,
     says,
 )
@@ -24,17 +22,6 @@ MULTIPART = (
     + bytes(range(256)) * 500
     + b"\r\n--x--\r\n"
 )
-
-
-@pytest.fixture
-async def service() -> ScriptedService:
-    return ScriptedService()
-
-
-@pytest.fixture
-async def gateway(service: ScriptedService) -> AsyncIterator[RunningGateway]:
-    async with gateway_before(service) as running:
-        yield running
 
 
 def get(path: str = "/echo", *lines: str, method: str = "GET") -> bytes:

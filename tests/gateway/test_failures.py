@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from itertools import product
 
 import pytest
@@ -31,17 +31,6 @@ from tests.support.waiting import comes_true
 GET = b"GET /echo HTTP/1.1\r\nHost: h\r\n\r\n"
 POST = b"POST /echo HTTP/1.1\r\nHost: h\r\n"
 QUICK = GatewaySettings(head_seconds=0.2, idle_seconds=0.2, stall_seconds=0.2, pool_wait_seconds=0.2)
-
-
-@pytest.fixture
-async def service() -> ScriptedService:
-    return ScriptedService()
-
-
-@pytest.fixture
-async def gateway(service: ScriptedService) -> AsyncIterator[RunningGateway]:
-    async with gateway_before(service) as running:
-        yield running
 
 
 def unused_port() -> int:

@@ -1,7 +1,6 @@
 """What could be read in two ways is refused, and no service sees a byte of it. Raw sockets."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -21,17 +20,6 @@ HOST = b"Host: h\r\n"
 POST = b"POST /echo HTTP/1.1\r\n" + HOST
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n"
 HIDDEN = b"GET /internal HTTP/1.1\r\nHost: h\r\n\r\n"
-
-
-@pytest.fixture
-async def service() -> ScriptedService:
-    return ScriptedService()
-
-
-@pytest.fixture
-async def gateway(service: ScriptedService) -> AsyncIterator[RunningGateway]:
-    async with gateway_before(service) as running:
-        yield running
 
 
 REFUSED: list[tuple[str, bytes, int]] = [

@@ -1,7 +1,6 @@
 """Small bodies are read whole before their service is asked."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -10,17 +9,6 @@ from tests.support.gateways import PATIENCE, RunningGateway, ScriptedService, cl
 from tests.support.waiting import comes_true
 
 GET = b"GET /echo HTTP/1.1\r\nHost: h\r\n\r\n"
-
-
-@pytest.fixture
-async def service() -> ScriptedService:
-    return ScriptedService()
-
-
-@pytest.fixture
-async def gateway(service: ScriptedService) -> AsyncIterator[RunningGateway]:
-    async with gateway_before(service) as running:
-        yield running
 
 
 async def test_bodies_that_never_come_take_no_connection_from_others(service: ScriptedService) -> None:

@@ -1,28 +1,20 @@
 """How much one network may ask, and what remembering it costs."""
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from bwenge.kit.http.flood import FloodGuard, TokenBuckets
-
-
-@dataclass
-class Clock:
-    now: float = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clocks import ManualClock
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
-def test_a_burst_is_let_through_and_then_the_rate(clock: Clock) -> None:
+def test_a_burst_is_let_through_and_then_the_rate(clock: ManualClock) -> None:
     buckets = TokenBuckets(per_second=10, burst=5, clock=clock)
     assert [buckets.take("a") for _ in range(5)] == [0.0] * 5
     assert buckets.take("a") == pytest.approx(0.1)
@@ -32,7 +24,7 @@ def test_a_burst_is_let_through_and_then_the_rate(clock: Clock) -> None:
     assert buckets.take("a") > 0
 
 
-def test_refusals_do_not_put_the_next_admission_off(clock: Clock) -> None:
+def test_refusals_do_not_put_the_next_admission_off(clock: ManualClock) -> None:
     buckets = TokenBuckets(per_second=10, burst=1, clock=clock)
     buckets.take("a")
     assert all(buckets.take("a") for _ in range(1000))
@@ -40,14 +32,14 @@ def test_refusals_do_not_put_the_next_admission_off(clock: Clock) -> None:
     assert buckets.take("a") == 0
 
 
-def test_a_long_pause_fills_a_bucket_to_its_burst_and_no_further(clock: Clock) -> None:
+def test_a_long_pause_fills_a_bucket_to_its_burst_and_no_further(clock: ManualClock) -> None:
     buckets = TokenBuckets(per_second=10, burst=3, clock=clock)
     buckets.take("a")
     clock.now += 3600
     assert [buckets.take("a") == 0 for _ in range(4)] == [True, True, True, False]
 
 
-def test_over_a_minute_no_more_is_let_through_than_rate_and_burst(clock: Clock) -> None:
+def test_over_a_minute_no_more_is_let_through_than_rate_and_burst(clock: ManualClock) -> None:
     buckets = TokenBuckets(per_second=100, burst=1000, clock=clock)
     admitted = 0
     for _ in range(60_000):
@@ -56,7 +48,7 @@ def test_over_a_minute_no_more_is_let_through_than_rate_and_burst(clock: Clock) 
     assert 6990 <= admitted <= 7001
 
 
-def test_beyond_its_bound_the_network_seen_longest_ago_is_forgotten(clock: Clock) -> None:
+def test_beyond_its_bound_the_network_seen_longest_ago_is_forgotten(clock: ManualClock) -> None:
     buckets = TokenBuckets(per_second=1, burst=1, most=3, clock=clock)
     for network in ("a", "b", "c"):
         buckets.take(network)

@@ -13,28 +13,22 @@ from bwenge.kit.http.dependencies import provide
 from bwenge.kit.http.problems import install_problem_handlers
 from bwenge.kit.http.service_calls import LIFETIME_SECONDS, ServiceCalls, service
 from bwenge.kit.signing import Signer
+from tests.support.clocks import ManualClock
 
 CALL: dict[str, Any] = {"caller": "chat", "method": "POST", "path": "/internal/sums", "body": b'{"a":1}'}
 
 
-class Clock:
-    now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def calls(clock: Clock) -> ServiceCalls:
+def calls(clock: ManualClock) -> ServiceCalls:
     return ServiceCalls(Signer(b"k" * 32, clock=clock))
 
 
-def test_the_call_that_was_signed_is_believed_for_a_minute(calls: ServiceCalls, clock: Clock) -> None:
+def test_the_call_that_was_signed_is_believed_for_a_minute(calls: ServiceCalls, clock: ManualClock) -> None:
     authorization = calls.authorization(**CALL)
     calls.verify(authorization, **CALL)
     clock.now += LIFETIME_SECONDS
@@ -52,7 +46,7 @@ def test_it_is_no_other_call(calls: ServiceCalls, other: dict[str, Any]) -> None
         calls.verify(calls.authorization(**CALL), **CALL | other)
 
 
-def test_another_key_signs_nothing(calls: ServiceCalls, clock: Clock) -> None:
+def test_another_key_signs_nothing(calls: ServiceCalls, clock: ManualClock) -> None:
     with pytest.raises(Unauthenticated):
         calls.verify(ServiceCalls(Signer(b"x" * 32, clock=clock)).authorization(**CALL), **CALL)
 
