@@ -11,6 +11,7 @@ from tests.system.stored import StoredState
 from tests.system.textbook import write_textbook
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of a module share its platform, so they run on one worker; those of the split one, one after the other."""
     for item in items:
