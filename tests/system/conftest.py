@@ -11,15 +11,6 @@ from tests.system.stored import StoredState
 from tests.system.textbook import write_textbook
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a module share its platform, so they run on one worker; those of the split one, one after the other."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            starts_ten_processes = item.path.stem in {"test_scenario", "test_split_faults"}
-            item.add_marker(pytest.mark.xdist_group("split" if starts_ten_processes else item.path.stem))
-
-
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     # Not below pytest's own folder: each session of pytest resets the access list of that.
