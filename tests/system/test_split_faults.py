@@ -21,11 +21,9 @@ from tests.system.stored import StoredState
 from tests.system.textbook import VILLAGES, write_textbook
 
 # A split platform is a dozen processes: one at a time, on one worker.
-pytestmark = pytest.mark.xdist_group("split")
+pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("split")]
 
-RECOVERY_SECONDS: Final = 30.0
-"""Ten on a machine of its own; here a dozen processes share two processors with other tests, and a question that began
-before may still wait."""
+RECOVERY_SECONDS: Final = 10.0
 CONCERNED: Final[dict[tuple[str, ...], set[str]]] = {
     ("persona",): {"persona", "chat"},
     ("auth",): {"auth"},
