@@ -77,7 +77,7 @@ schema: $(READY)
 .PHONY: test
 test: $(READY) ## Every test that a fresh machine can run, on two processes (ARGS="-k name" chooses)
 	@tools/system_packages.sh redis-server=redis-server curl=curl
-	@$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not corpus and not fuzz and not faults" $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not corpus and not fuzz and not faults" $(ARGS)
 
 .PHONY: faults
 faults: $(READY) ## Every process of the split platform killed, and restarted, under load; wants the machine for itself

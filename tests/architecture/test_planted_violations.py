@@ -387,7 +387,6 @@ def architecture(tmp_path_factory: pytest.TempPathFactory) -> "subprocess.Comple
     return make(root, "architecture", environment={})
 
 
-@pytest.mark.xdist_group("planted architecture")
 @pytest.mark.parametrize("plant", ARCHITECTURE, ids=lambda plant: plant.name.replace(" ", "-"))
 def test_the_architecture_goes_red_and_names_the_place(
     architecture: "subprocess.CompletedProcess[str]", plant: Plant

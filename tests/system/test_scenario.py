@@ -21,9 +21,6 @@ from tests.support.redis_server import require_redis
 from tests.support.waiting import eventually
 from tests.system.textbook import VILLAGES, fact_about, page_of, question_about, write_textbook
 
-# A split platform is a dozen processes: one at a time, on one worker.
-pytestmark = pytest.mark.xdist_group("split")
-
 KABUGA = VILLAGES[0]
 
 

@@ -20,8 +20,7 @@ from tests.system.steady_load import Heard, Load
 from tests.system.stored import StoredState
 from tests.system.textbook import VILLAGES, write_textbook
 
-# A split platform is a dozen processes: one at a time, on one worker.
-pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("split")]
+pytestmark = pytest.mark.faults
 
 RECOVERY_SECONDS: Final = 10.0
 CONCERNED: Final[dict[tuple[str, ...], set[str]]] = {
