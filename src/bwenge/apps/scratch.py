@@ -4,13 +4,13 @@ Each is held by an flock, which the kernel frees however the process ends; whoev
 left behind.
 """
 
-import fcntl
-import os
 import secrets
 import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+
+from bwenge.kit.data_directory import DataDirectoryInUse, DataDirectoryLock
 
 _PREFIX: Final = "scratch-"
 _LOCK: Final = ".lock"
@@ -19,9 +19,9 @@ _LOCK: Final = ".lock"
 class Scratch:
     """A folder of this process's own, empty at first, removed with all that is in it by `release`."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
+    def __init__(self, path: Path, lock: DataDirectoryLock) -> None:
         self.path = path
-        self._descriptor: int | None = descriptor
+        self._lock: DataDirectoryLock | None = lock
 
     @classmethod
     def claim(cls, parent: Path) -> Self:
@@ -31,16 +31,16 @@ class Scratch:
         while True:
             path = parent / f"{_PREFIX}{secrets.token_hex(8)}"
             path.mkdir(mode=0o700)
-            descriptor = _lock(path)
+            lock = _locked(path)
             # Between the two, somebody else may have taken it for a dead one's.
-            if descriptor is not None and (path / _LOCK).exists():
-                return cls(path, descriptor)
+            if lock is not None and (path / _LOCK).exists():
+                return cls(path, lock)
 
     def release(self) -> None:
-        if self._descriptor is not None:
+        if self._lock is not None:
             shutil.rmtree(self.path, ignore_errors=True)
-            os.close(self._descriptor)
-            self._descriptor = None
+            self._lock.release()
+            self._lock = None
 
     def __enter__(self) -> Self:
         return self
@@ -70,22 +70,17 @@ def remove_all_but_held(parent: Path) -> None:
 
 
 def _remove_unheld(path: Path) -> None:
-    descriptor = _lock(path)
-    if descriptor is None:
-        return
-    shutil.rmtree(path, ignore_errors=True)
-    os.close(descriptor)
+    lock = _locked(path)
+    if lock is not None:
+        shutil.rmtree(path, ignore_errors=True)
+        lock.release()
 
 
-def _lock(path: Path) -> int | None:
-    """The descriptor of the folder's lock; None where another process holds it, or the folder is gone."""
+def _locked(path: Path) -> DataDirectoryLock | None:
+    """The folder's lock; None where another process holds it, or the folder is gone or none."""
+    lock = DataDirectoryLock(path, name=_LOCK)
     try:
-        descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except (FileNotFoundError, NotADirectoryError):
+        lock.acquire()
+    except (DataDirectoryInUse, FileNotFoundError, FileExistsError):
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
+    return lock
