@@ -2,12 +2,15 @@
 
 from typing import Final
 
-from bwenge.auth import expiry_queries
+from bwenge.auth.models import PasswordResetCode, PasswordResetLink, RefreshToken
 from bwenge.auth.tokens import Clock, utc_now
-from bwenge.kit.db import PLATFORM, Database
+from bwenge.kit.db import Database
 from bwenge.kit.jobs.queue import ClaimedJob
+from bwenge.kit.sweeping import sweep
 
 SWEEP_EXPIRED: Final = "auth.sweep_expired"
+
+EXPIRING: Final = (RefreshToken, PasswordResetLink, PasswordResetCode)
 
 
 class CredentialExpiry:
@@ -16,11 +19,6 @@ class CredentialExpiry:
         self._clock = clock
 
     async def run(self, _job: ClaimedJob) -> None:
-        """Remove in bounded transactions; what is left by one that is killed, the next removes."""
         now = self._clock()
-        for table in expiry_queries.EXPIRING:
-            while True:
-                async with self._database.unit_of_work(PLATFORM) as session:
-                    removed = await expiry_queries.remove_some(session, table, before=now)
-                if removed < expiry_queries.AT_ONCE:
-                    break
+        for table in EXPIRING:
+            await sweep(self._database, table, table.expires_at <= now)

@@ -3,11 +3,12 @@
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import and_, func
 
-from bwenge.kit.db import PLATFORM, Database
+from bwenge.kit.db import Database
 from bwenge.kit.jobs.models import Job, JobWorker
 from bwenge.kit.jobs.queue import ClaimedJob
+from bwenge.kit.sweeping import sweep
 
 TIDY: Final = "jobs.tidy"
 
@@ -16,28 +17,13 @@ DEAD_KEPT: Final = timedelta(days=180)
 """A dead job is what somebody may have to explain."""
 WORKERS_KEPT: Final = timedelta(days=1)
 
-_AT_ONCE: Final = 1_000
-
 
 class JobTidying:
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def run(self, _job: ClaimedJob) -> None:
-        """Remove in bounded transactions; what is left by one that is killed, the next removes."""
+        now = func.clock_timestamp()
         for state, kept in (("done", DONE_KEPT), ("dead", DEAD_KEPT)):
-            while await self._remove_some(state, kept) == _AT_ONCE:
-                pass
-        async with self._database.unit_of_work(PLATFORM) as session:
-            await session.execute(delete(JobWorker).where(JobWorker.seen_at < func.clock_timestamp() - WORKERS_KEPT))
-
-    async def _remove_some(self, state: str, kept: timedelta) -> int:
-        async with self._database.unit_of_work(PLATFORM) as session:
-            old = (
-                select(Job.id)
-                .where(Job.state == state, Job.finished_at < func.clock_timestamp() - kept)
-                .limit(_AT_ONCE)
-                .with_for_update(skip_locked=True)
-            )
-            removed = await session.scalars(delete(Job).where(Job.id.in_(old)).returning(Job.id))
-            return len(removed.all())
+            await sweep(self._database, Job, and_(Job.state == state, Job.finished_at < now - kept))
+        await sweep(self._database, JobWorker, JobWorker.seen_at < now - WORKERS_KEPT)
