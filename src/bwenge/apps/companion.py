@@ -17,7 +17,7 @@ from celery import platforms
 
 from bwenge.apps.broker import CeleryBroker
 from bwenge.apps.composition import Platform, compose
-from bwenge.apps.resources import SchemaTooOld, Server, await_schema, driver_url, lazy_embedder, open_resources
+from bwenge.apps.resources import SchemaTooOld, await_schema, lazy_embedder, open_resources, shared_server
 from bwenge.apps.secrets import Secrets
 from bwenge.apps.settings import Settings
 from bwenge.kit.db import SINGLE, Database, DatabaseUnavailable, PoolSizes
@@ -61,19 +61,13 @@ def redis_url_of(settings: Settings) -> str:
     return settings.redis_url.get_secret_value()
 
 
-def _server_of(settings: Settings) -> Server:
-    if settings.database_url is None:
-        raise NotSplit(["DATABASE_URL"])
-    return Server(driver_url(settings.database_url.get_secret_value()), schema_changed=False)
-
-
 @asynccontextmanager
 async def open_features(
     settings: Settings, secrets: Secrets, *, pools: PoolSizes, work_dir: Path | None = None
 ) -> AsyncIterator[Platform]:
     """All features, of which none is started, on the shared database; the embedder is loaded when it is first used."""
     async with open_resources(
-        settings, secrets, server=_server_of(settings), embedder=lazy_embedder(settings), pools=pools
+        settings, secrets, server=shared_server(settings), embedder=lazy_embedder(settings), pools=pools
     ) as resources:
         yield compose(settings, secrets, resources, work_dir=work_dir)
 

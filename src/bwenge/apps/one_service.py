@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from bwenge.apps.composition import Platform, compose, service_calls
-from bwenge.apps.resources import Resources, Server, await_schema, driver_url, lazy_embedder, open_resources
+from bwenge.apps.resources import Resources, await_schema, lazy_embedder, open_resources, shared_server
 from bwenge.apps.scratch import Scratch
 from bwenge.apps.secrets import Secrets
 from bwenge.apps.settings import Settings
@@ -19,14 +19,6 @@ from bwenge.persona.remote import RemoteReplies
 
 LOOPBACK: Final = ("127.0.0.1", "::1")
 """Whom a service believes who the client is where no setting names the gateway's addresses."""
-
-
-class NoDatabase(RuntimeError):
-    def __init__(self) -> None:
-        super().__init__(
-            "DATABASE_URL is not set. One service alone has no database of its own: name one, or start the whole"
-            " platform with `bwenge up`, or as separate processes with `bwenge up --split`."
-        )
 
 
 async def serve_service(settings: Settings, secrets: Secrets, service: Service, *, listener: socket.socket) -> None:
@@ -56,9 +48,7 @@ async def serve_service(settings: Settings, secrets: Secrets, service: Service, 
 
 @asynccontextmanager
 async def _resources(settings: Settings, secrets: Secrets, service: Service) -> AsyncIterator[Resources]:
-    if settings.database_url is None:
-        raise NoDatabase
-    server = Server(driver_url(settings.database_url.get_secret_value()), schema_changed=False)
+    server = shared_server(settings)
     embedder = lazy_embedder(settings)
     async with open_resources(settings, secrets, server=server, embedder=embedder, pools=service.pools) as resources:
         await await_schema(resources.database)

@@ -117,6 +117,25 @@ def join_server(settings: Settings, secrets: Secrets) -> Iterator[URL]:
         yield url
 
 
+class NoDatabase(RuntimeError):
+    def __init__(self) -> None:
+        super().__init__(
+            "DATABASE_URL is not set. One service alone has no database of its own: name one, or start the whole"
+            " platform with `bwenge up`, or as separate processes with `bwenge up --split`."
+        )
+
+
+def shared_server(settings: Settings) -> Server:
+    """The external server of a process that shares it with others, which bring it to the present schema.
+
+    Raises:
+        NoDatabase
+    """
+    if settings.database_url is None:
+        raise NoDatabase
+    return Server(driver_url(settings.database_url.get_secret_value()), schema_changed=False)
+
+
 def _prepare(url: URL, secrets: Secrets) -> bool:
     try:
         return migrate(url, secrets.role_passwords)

@@ -21,8 +21,7 @@ from bwenge.apps.all_in_one import DatabaseDied, serve
 from bwenge.apps.demo_data import FIRST_QUESTION, Ready
 from bwenge.apps.local_redis import NoRedis
 from bwenge.apps.local_split import LocalSplit, ServicesNotReady, bind_ports
-from bwenge.apps.one_service import NoDatabase
-from bwenge.apps.resources import Announce, DatabaseRefused, SchemaTooOld, load_embedder, open_server
+from bwenge.apps.resources import Announce, DatabaseRefused, NoDatabase, SchemaTooOld, load_embedder, open_server
 from bwenge.apps.secrets import DamagedSecret, Secrets
 from bwenge.apps.settings import Settings
 from bwenge.apps.signing_keys import DamagedKeyCount, SigningKeys
