@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import logging.handlers
 import os
 import signal
 import time
@@ -15,11 +14,10 @@ from typing import Final
 import structlog
 
 from bwenge.kit.embedded_postgres.account import AS_USER
+from bwenge.kit.telemetry import rotating_file
 
 _log = structlog.get_logger(__name__)
 
-LOG_BYTES: Final = 10 * 1024 * 1024
-LOG_FILES: Final = 3
 _LAST_WORDS_SECONDS: Final = 0.5
 _LINE_BYTES: Final = 1024 * 1024
 _FIRST_PAUSE_SECONDS: Final = 0.2
@@ -134,7 +132,7 @@ class Child:
         return process
 
     async def _copy(self, output: asyncio.StreamReader) -> None:
-        with closing(_rotating(self._log_path)) as log:
+        with closing(rotating_file(self._log_path)) as log:
             while True:
                 try:
                     line = await output.readline()
@@ -161,10 +159,6 @@ async def _reader(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.ReadTr
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
     )
     return reader, transport
-
-
-def _rotating(path: Path) -> logging.Handler:
-    return logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES)
 
 
 def _tied(command: Sequence[str]) -> list[str]:

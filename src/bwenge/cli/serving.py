@@ -1,7 +1,6 @@
 """`bwenge up` in both topologies, and `bwenge migrate`."""
 
 import asyncio
-import logging.handlers
 import resource
 import shlex
 import shutil
@@ -31,10 +30,8 @@ from bwenge.cli.directories import require_keys
 from bwenge.cli.failures import CommandFailed
 from bwenge.kit.data_directory import DataDirectoryInUse
 from bwenge.kit.embedded_postgres import PostgresFailedToStart
-from bwenge.kit.telemetry import configure_logging
+from bwenge.kit.telemetry import configure_logging, rotating_file
 
-LOG_BYTES: Final = 10 * 1024 * 1024
-LOG_FILES: Final = 3
 OPEN_FILES: Final = 65_536
 NO_ANSWER: Final = "PostgreSQL at DATABASE_URL does not answer or refuses the login."
 
@@ -169,10 +166,7 @@ def log_as_configured(settings: Settings) -> None:
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = settings.data_dir / "logs"
     folder.mkdir(mode=0o700, exist_ok=True)
-    configure_logging(
-        logging.handlers.RotatingFileHandler(folder / "bwenge.log", maxBytes=LOG_BYTES, backupCount=LOG_FILES),
-        level=settings.log_level,
-    )
+    configure_logging(rotating_file(folder / "bwenge.log"), level=settings.log_level)
 
 
 def _welcome(ready: Ready, settings: Settings, output: Console) -> None:

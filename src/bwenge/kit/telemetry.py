@@ -1,13 +1,18 @@
 """Logs as JSON lines, each with the id of the request or job that it belongs to."""
 
 import logging
+import logging.handlers
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Final
 
 import structlog
+
+LOG_BYTES: Final = 10 * 1024 * 1024
+LOG_FILES: Final = 3
 
 _request_id: Final[ContextVar[str]] = ContextVar("bwenge_request_id", default="-")
 
@@ -41,6 +46,11 @@ def bind_request_id(request_id: str) -> Iterator[None]:
             yield
     finally:
         _request_id.reset(token)
+
+
+def rotating_file(path: Path) -> logging.Handler:
+    """Lines into a file that makes way for a new one after so many bytes; one process alone may write to it."""
+    return logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES)
 
 
 def configure_logging(handler: logging.Handler | None = None, *, level: str = "INFO") -> None:
