@@ -13,7 +13,7 @@ from bwenge.apps.resources import Announce, Server, open_resources
 from bwenge.apps.secrets import Secrets
 from bwenge.apps.settings import Settings
 from bwenge.apps.web import create_app
-from bwenge.apps.web_server import DrainingServer, has_started, listen, web_config
+from bwenge.apps.web_server import DrainingServer, WebServerNotStarted, has_started, listen, web_config
 from bwenge.providers.embedding.base import Embedder
 
 DATABASE_CHECK_SECONDS: Final = 0.5
@@ -58,7 +58,7 @@ async def serve(
             if server.has_died:
                 raise DatabaseDied
             if not web.started:
-                raise RuntimeError("the web server did not start; its log says why")
+                raise WebServerNotStarted
         finally:
             web.should_exit = True
             watching.cancel()

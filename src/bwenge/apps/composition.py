@@ -1,7 +1,7 @@
 """Features wired to resources and to each other."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from bwenge.apps.scratch import remove_all_but_held
 from bwenge.apps.secrets import Secrets
 from bwenge.apps.settings import Settings
 from bwenge.apps.signing_keys import KeySet, SigningKeys
+from bwenge.apps.topology import SERVICES
 from bwenge.auth import custody_wiring
 from bwenge.auth import wiring as auth_wiring
 from bwenge.auth.audit import AuditTrail
@@ -115,10 +116,16 @@ class Platform:
         for folder in (self.spool, self.work_dir):
             await asyncio.to_thread(_make_empty, folder)
         await self.resources.blobs.remove_leftovers()
-        self.signing_keys.start(self.auth.keys)
-        await self.custody.erasure.replay()
-        await self.chat.start()
+        await self.begin(SERVICES)
         await self.jobs.start(alone=self.resources.is_alone)
+
+    async def begin(self, services: Collection[str]) -> None:
+        """What these services do beside answering, until `stop`."""
+        self.signing_keys.start(self.auth.keys)
+        if "auth" in services:
+            await self.custody.erasure.replay()
+        if "chat" in services:
+            await self.chat.start()
 
     async def drain(self) -> None:
         """Begin no new turns, and let the running ones end, while sockets are still open."""

@@ -14,7 +14,7 @@ from bwenge.apps.published_keys import PublishedKeys
 from bwenge.apps.settings import Settings
 from bwenge.apps.topology import PUBLIC_ROUTERS, SERVICES, Service, port_of
 from bwenge.apps.web import STREAMED, documented_app, install_edge
-from bwenge.apps.web_server import DrainingServer, listen, web_config
+from bwenge.apps.web_server import serve_until_told, web_config
 from bwenge.auth.api_keys import ApiKeys
 from bwenge.gateway import wiring
 from bwenge.gateway.downstream import GatewayHTTPProtocol
@@ -51,7 +51,6 @@ async def serve_gateway(settings: Settings, *, listener: socket.socket) -> None:
         key_prefix=ApiKeys.prefix,
         fallback=_nowhere,
     )
-    listen(listener)
     config = web_config(
         create_gateway_app(settings, gateway, keys),
         trusted_proxies=settings.trusted_proxies,
@@ -59,10 +58,7 @@ async def serve_gateway(settings: Settings, *, listener: socket.socket) -> None:
         # The services' own answers have a date.
         date_header=False,
     )
-    web = DrainingServer(config, drain=_at_once)
-    await web.serve(sockets=[listener])
-    if not web.started:
-        raise RuntimeError("the web server did not start; its log says why")
+    await serve_until_told(config, listener=listener, drain=_at_once)
 
 
 def create_gateway_app(settings: Settings, gateway: GatewayFeature, keys: PublishedKeys) -> FastAPI:

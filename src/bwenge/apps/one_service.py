@@ -14,7 +14,7 @@ from bwenge.apps.secrets import Secrets
 from bwenge.apps.settings import Settings
 from bwenge.apps.topology import Service, port_of
 from bwenge.apps.web import create_service_app
-from bwenge.apps.web_server import KEEP_ALIVE_SECONDS, DrainingServer, listen, web_config
+from bwenge.apps.web_server import KEEP_ALIVE_SECONDS, serve_until_told, web_config
 from bwenge.persona.remote import RemoteReplies
 
 LOOPBACK: Final = ("127.0.0.1", "::1")
@@ -34,16 +34,9 @@ async def serve_service(settings: Settings, secrets: Secrets, service: Service, 
         spool = stack.enter_context(Scratch.claim(settings.data_dir / "uploads"))
         platform = replace(compose(settings, secrets, resources, remote_replies=remote), spool=spool.path)
         app = create_service_app(platform, service, lifespan=lambda _app: _running(platform, service))
-        listen(listener)
-        config = web_config(
-            app,
-            trusted_proxies=settings.trusted_proxies or LOOPBACK,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        )
-        web = DrainingServer(config, drain=platform.drain)
-        await web.serve(sockets=[listener])
-        if not web.started:
-            raise RuntimeError("the web server did not start; its log says why")
+        proxies = settings.trusted_proxies or LOOPBACK
+        config = web_config(app, trusted_proxies=proxies, timeout_keep_alive=KEEP_ALIVE_SECONDS)
+        await serve_until_told(config, listener=listener, drain=platform.drain)
 
 
 @asynccontextmanager
@@ -70,16 +63,8 @@ async def _replies_elsewhere(settings: Settings, secrets: Secrets) -> AsyncItera
 @asynccontextmanager
 async def _running(platform: Platform, service: Service) -> AsyncIterator[None]:
     """What one service does beside answering; jobs are the workers'."""
-    platform.signing_keys.start(platform.auth.keys)
-    if service.name == "auth":
-        await platform.custody.erasure.replay()
-    if service.name == "chat":
-        await platform.chat.start()
+    await platform.begin({service.name})
     try:
         yield
     finally:
-        if service.name == "chat":
-            await platform.chat.stop()
-        await platform.rate_limiter.close()
-        await platform.auth.recovery.finish()
-        await platform.signing_keys.stop()
+        await platform.stop()

@@ -24,6 +24,11 @@ class PortTaken(RuntimeError):
         super().__init__(f"Cannot listen on {host}:{port}: {reason}. Choose another with --port.")
 
 
+class WebServerNotStarted(RuntimeError):
+    def __init__(self) -> None:
+        super().__init__("the web server did not start; its log says why")
+
+
 class DrainingServer(uvicorn.Server):
     """A web server that, told to stop, first lets what runs over its sockets come to an end; told twice, stops."""
 
@@ -87,6 +92,21 @@ async def has_started(web: uvicorn.Server, serving: "asyncio.Task[None]") -> boo
     while not web.started and not serving.done():  # noqa: ASYNC110  # uvicorn has a flag and no event
         await asyncio.sleep(0.01)
     return web.started
+
+
+async def serve_until_told(
+    config: uvicorn.Config, *, listener: socket.socket, drain: Callable[[], Awaitable[None]]
+) -> None:
+    """Run on the bound socket until a signal, and drain before the end.
+
+    Raises:
+        PortTaken
+    """
+    listen(listener)
+    web = DrainingServer(config, drain=drain)
+    await web.serve(sockets=[listener])
+    if not web.started:
+        raise WebServerNotStarted
 
 
 def web_config(app: Any, *, trusted_proxies: Sequence[str], **options: Any) -> uvicorn.Config:
