@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -37,6 +37,13 @@ JOBS_AT_ONCE: Final = 2
 """Each in a process with a model of its own; a machine that has room for more has one for more workers, too."""
 
 LOOPBACK: Final = "127.0.0.1"
+
+GATEWAY_ENVIRONMENT: Final = frozenset(
+    "BWENGE_ENV BWENGE_LOG_LEVEL BWENGE_PUBLIC_URL BWENGE_TRUSTED_HOSTS BWENGE_TRUSTED_PROXIES BWENGE_CORS_ORIGINS"
+    " BWENGE_RATE_LIMITS BWENGE_RATE_LIMIT_FLOOD BWENGE_HOST BWENGE_PORT BWENGE_SERVICE_URL BWENGE_DATA_DIR"
+    " PATH HOME LANG LC_ALL TMPDIR TZ LD_LIBRARY_PATH PYTHONPATH VIRTUAL_ENV".split()
+)
+"""The names that the gateway's environment holds: no secret's, and no store's address."""
 
 
 class ServicesNotReady(RuntimeError):
@@ -84,7 +91,7 @@ class LocalSplit:
         behind = shared | {"BWENGE_TRUSTED_PROXIES": LOOPBACK}
         self._persona = self._child("persona", _bwenge("serve", "persona"), behind)
         self._others = [
-            self._gateway({name: shared[name] for name in GATEWAYS & shared.keys()}, listener.fileno()),
+            self._gateway({name: shared[name] for name in GATEWAY_ENVIRONMENT & shared.keys()}, listener.fileno()),
             *(self._child(name, _bwenge("serve", name), behind) for name in SERVICES if name != "persona"),
             self._child("worker", _bwenge("worker", "--concurrency", str(JOBS_AT_ONCE)), shared),
             self._child("beat", _bwenge("beat"), shared),
@@ -164,18 +171,9 @@ class LocalSplit:
 
     async def _demo(self, announce: Announce) -> Ready:
         """The worker reads its lesson."""
-        async with AsyncExitStack() as stack:
-            resources = await stack.enter_async_context(
-                open_resources(
-                    self._settings,
-                    self._secrets,
-                    server=self._server,
-                    embedder=lazy_embedder(self._settings),
-                    pools=SINGLE,
-                )
-            )
-            platform = compose(self._settings, self._secrets, resources)
-            return await DemoData(self._settings, self._secrets, platform).ensure(announce)
+        settings, secrets, embedder = self._settings, self._secrets, lazy_embedder(self._settings)
+        async with open_resources(settings, secrets, server=self._server, embedder=embedder, pools=SINGLE) as resources:
+            return await DemoData(settings, secrets, compose(settings, secrets, resources)).ensure(announce)
 
     def _gateway(self, environment: Mapping[str, str], listener: int) -> Child:
         command = _bwenge("serve", GATEWAY, "--socket", str(listener))
@@ -183,14 +181,6 @@ class LocalSplit:
 
     def _child(self, name: str, command: tuple[str, ...], environment: Mapping[str, str]) -> Child:
         return Child(Program(name, command, environment), logs=self.logs)
-
-
-GATEWAYS: Final = frozenset(
-    "BWENGE_ENV BWENGE_LOG_LEVEL BWENGE_PUBLIC_URL BWENGE_TRUSTED_HOSTS BWENGE_TRUSTED_PROXIES BWENGE_CORS_ORIGINS"
-    " BWENGE_RATE_LIMITS BWENGE_RATE_LIMIT_FLOOD BWENGE_HOST BWENGE_PORT BWENGE_SERVICE_URL BWENGE_DATA_DIR"
-    " PATH HOME LANG LC_ALL TMPDIR TZ LD_LIBRARY_PATH PYTHONPATH VIRTUAL_ENV".split()
-)
-"""What the gateway's environment holds: no secret, and no address of a store."""
 
 
 def _bwenge(*arguments: str) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Work that recurs: one job of a kind for each period, whoever keeps the time and however many do.
 
 A period is counted from the epoch by PostgreSQL's clock, so that all agree on which is the present one, and no machine
-whose own clock is ahead silences the others. Who finds that nobody has asked for the
-present one yet writes the job; a start after a pause therefore makes up for what was missed, once.
+whose own clock is ahead silences the others. Who finds that nobody has asked for the present one yet writes the job; a
+start after a pause therefore makes up for what was missed, once.
 """
 
 import asyncio
