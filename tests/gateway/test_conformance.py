@@ -11,6 +11,7 @@ from tests.support.gateways import (
     Received,
     RunningGateway,
     ScriptedService,
+    breaks_off_after,
     closed,
     read_reply,
     says,
@@ -121,12 +122,7 @@ async def test_a_chunked_answer_stays_chunked_with_its_trailers(
 async def test_an_answer_that_ends_with_its_connection_becomes_chunked(
     service: ScriptedService, gateway: RunningGateway
 ) -> None:
-    async def script(received: Received) -> None:
-        received.writer.write(b"HTTP/1.1 200 OK\r\n\r\nabc")
-        await received.writer.drain()
-        received.writer.close()
-
-    service.script = script
+    service.script = breaks_off_after(b"HTTP/1.1 200 OK\r\n\r\nabc")
     reply = await gateway.ask(get())
     assert (reply.body, reply.all_of(b"transfer-encoding")) == (b"abc", [b"chunked"])
 

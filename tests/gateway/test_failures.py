@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import time
 from collections.abc import Awaitable
 from itertools import product
@@ -19,6 +18,7 @@ from tests.support.gateways import (
     Received,
     RunningGateway,
     ScriptedService,
+    breaks_off_after,
     closed,
     gateway_before,
     listening,
@@ -26,18 +26,12 @@ from tests.support.gateways import (
     running_gateway,
     says,
 )
+from tests.support.platform import free_port
 from tests.support.waiting import comes_true
 
 GET = b"GET /echo HTTP/1.1\r\nHost: h\r\n\r\n"
 POST = b"POST /echo HTTP/1.1\r\nHost: h\r\n"
 QUICK = GatewaySettings(head_seconds=0.2, idle_seconds=0.2, stall_seconds=0.2, pool_wait_seconds=0.2)
-
-
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def counted(outcome: str) -> float:
@@ -119,12 +113,7 @@ async def test_a_client_that_leaves_is_noticed_while_nothing_flows(
 async def test_an_answer_that_is_broken_off_is_broken_off_for_the_client(
     service: ScriptedService, gateway: RunningGateway, beginning: bytes
 ) -> None:
-    async def break_off(received: Received) -> None:
-        received.writer.write(beginning)
-        await received.writer.drain()
-        received.writer.close()
-
-    service.script = break_off
+    service.script = breaks_off_after(beginning)
     before = counted("broken"), counted("answered")
     reader, writer = await gateway.connect()
     writer.write(GET)
@@ -137,12 +126,8 @@ async def test_an_answer_that_is_broken_off_is_broken_off_for_the_client(
 async def test_an_answer_without_an_end_is_broken_off_for_an_old_client(
     service: ScriptedService, gateway: RunningGateway
 ) -> None:
-    async def break_off(received: Received) -> None:
-        received.writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
-        await received.writer.drain()
-        received.writer.close()
-
-    service.script = break_off
+    beginning = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+    service.script = breaks_off_after(beginning)
     reader, writer = await gateway.connect()
     writer.write(b"GET /echo HTTP/1.0\r\n\r\n")
     with pytest.raises(ConnectionResetError):
@@ -228,7 +213,7 @@ async def test_a_service_that_takes_nothing_of_a_body_has_timed_out(service: Scr
 
 @pytest.mark.parametrize("method", [b"GET", b"PUT", b"DELETE"])
 async def test_what_may_be_asked_twice_waits_for_a_service_that_is_about_to_listen(method: bytes) -> None:
-    service = ScriptedService(port=unused_port())
+    service = ScriptedService(port=free_port())
     async with running_gateway({"service": f"http://127.0.0.1:{service.port}"}) as gateway:
         asking = asyncio.create_task(gateway.ask(method + GET[3:]))
         await comes_true(lambda: is_working(gateway), "the gateway's first attempt")
@@ -241,7 +226,7 @@ async def is_working(gateway: RunningGateway) -> bool:
 
 
 async def test_a_post_is_not_tried_again() -> None:
-    async with running_gateway({"service": f"http://127.0.0.1:{unused_port()}"}) as gateway:
+    async with running_gateway({"service": f"http://127.0.0.1:{free_port()}"}) as gateway:
         started = time.monotonic()
         reply = await gateway.ask(POST + b"Content-Length: 0\r\n\r\n")
         assert reply.status == 503
@@ -276,12 +261,7 @@ async def test_no_request_reaches_a_service_twice(
 async def test_a_kept_connection_that_the_service_closed_is_not_used(
     service: ScriptedService, gateway: RunningGateway
 ) -> None:
-    async def answer_and_close(received: Received) -> None:
-        received.writer.write(OK)
-        await received.writer.drain()
-        received.writer.close()
-
-    service.script = answer_and_close
+    service.script = breaks_off_after(OK)
     for number in range(3):
         assert (await gateway.ask(POST + b"Content-Length: 0\r\n\r\n")).status == 200
         await comes_true(lambda: ended(service, number + 1), "the end of the connection")  # noqa: B023  # awaited here

@@ -90,6 +90,13 @@ async def none_open() -> bool:
     return open_tunnels() == 0
 
 
+async def pour_without_end(received: Received) -> None:
+    received.writer.write(SWITCH)
+    while True:
+        received.writer.write(b"a" * 100_000)
+        await received.writer.drain()
+
+
 @pytest.mark.parametrize("compression", ["deflate", None])
 async def test_messages_come_back_and_compression_is_agreed_with_the_service(
     service: EchoService, gateway: RunningGateway, compression: str | None
@@ -217,13 +224,7 @@ async def test_a_gateway_that_stops_waits_for_no_client_that_takes_nothing() -> 
     class Quickly(QuicklyDrained):
         cut_seconds = 0.5
 
-    async def pour(received: Received) -> None:
-        received.writer.write(SWITCH)
-        while True:
-            received.writer.write(b"a" * 100_000)
-            await received.writer.drain()
-
-    service = ScriptedService(pour)
+    service = ScriptedService(pour_without_end)
 
     async def has_ended() -> bool:
         return service.ended == 1
@@ -348,13 +349,7 @@ async def test_a_client_that_takes_nothing_for_long_ends_the_tunnel() -> None:
     class QuicklyCut(GatewayHTTPProtocol):
         silence_seconds = 0.3
 
-    async def pour(received: Received) -> None:
-        received.writer.write(SWITCH)
-        while True:
-            received.writer.write(b"a" * 100_000)
-            await received.writer.drain()
-
-    service = ScriptedService(pour)
+    service = ScriptedService(pour_without_end)
 
     async def has_ended() -> bool:
         return service.ended == 1

@@ -82,6 +82,17 @@ def says(answer: bytes) -> Script:
     return script
 
 
+def breaks_off_after(answer: bytes) -> Script:
+    """Says that much, and closes the connection."""
+
+    async def script(received: Received) -> None:
+        received.writer.write(answer)
+        await received.writer.drain()
+        received.writer.close()
+
+    return script
+
+
 OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
