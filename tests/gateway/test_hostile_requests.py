@@ -97,7 +97,8 @@ async def test_a_malformed_head_is_refused_and_its_connection_closed(
     assert (reply.status, rest) == (status, b"")
     assert reply.all_of(b"content-type") == [b"application/problem+json"]
     assert reply.all_of(b"connection") == [b"close"]
-    assert len(reply.all_of(b"x-request-id")) == 1
+    assert reply.all_of(b"x-content-type-options") == [b"nosniff"]
+    assert len(reply.all_of(b"x-request-id")) == len(reply.all_of(b"date")) == 1
     assert service.requests == []
 
 

@@ -8,21 +8,20 @@ import time
 import urllib.parse
 from collections.abc import Callable
 from email.utils import formatdate
-from functools import lru_cache
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
 import httptools
+from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from bwenge.gateway.errors import ClientLeft
 from bwenge.gateway.fields import UPGRADE, Fields, head_bytes, tokens, value_of
 from bwenge.gateway.tunnel import Tunnel
 from bwenge.gateway.upstream import BODILESS, UpstreamConnection
-from bwenge.kit.http.connections import MAX_HEAD_BYTES, BoundedHTTPProtocol
+from bwenge.kit.http.connections import MAX_HEAD_BYTES, BoundedHTTPProtocol, last_answer
 from bwenge.kit.http.problems import status_response
-from bwenge.kit.ids import new_id
-from bwenge.kit.telemetry import bind_request_id
 
 DOWNSTREAM: Final = "bwenge.downstream"
 """The key in an ASGI scope's extensions under which the connection's side of the exchange, a `GatewayCycle`, is."""
@@ -418,7 +417,7 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
             super().send_400_response(msg)
             return
         malformed = self._malformed or Malformed("The request is not well-formed HTTP")
-        self.transport.write(_refusal(malformed))
+        self.transport.write(last_answer(partial(_refusal, malformed)))
         self.end(lingers=True)
 
     @staticmethod
@@ -436,19 +435,11 @@ class GatewayHTTPProtocol(BoundedHTTPProtocol):
         self._timers.append(self.loop.call_later(self.drain_seconds + self.cut_seconds, tunnel.abort))
 
 
-def _refusal(malformed: Malformed) -> bytes:
-    request_id = new_id().hex
-    with bind_request_id(request_id):
-        response = status_response(malformed.status, malformed.detail)
-    fields = [
-        *response.raw_headers,
-        (b"x-request-id", request_id.encode()),
-        (b"date", _date(int(time.time()))),
-        (b"connection", b"close"),
-    ]
+def _refusal(malformed: Malformed) -> Response:
+    response = status_response(malformed.status, malformed.detail)
     if malformed.status == HTTPStatus.METHOD_NOT_ALLOWED:
-        fields.append((b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
-    return head_bytes(STATUS_LINE[malformed.status], fields) + bytes(response.body)
+        response.headers["Allow"] = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+    return response
 
 
 @lru_cache(maxsize=1)

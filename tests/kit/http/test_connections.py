@@ -121,6 +121,7 @@ def assert_is_refused(answer: bytes) -> None:
     assert status == "HTTP/1.1 431 Request Header Fields Too Large"
     assert headers["content-type"] == "application/problem+json"
     assert headers["x-request-id"] == problem["request_id"]
+    assert headers["x-content-type-options"] == "nosniff"
     assert (problem["status"], problem["code"]) == (431, "too_large")
 
 

@@ -1,13 +1,18 @@
 """What uvicorn's connections leave open: a bound on what precedes a body, and an end for peers that fall silent."""
 
 import asyncio
+from collections.abc import Callable
+from email.utils import formatdate
+from functools import partial
 from typing import Any, ClassVar, Final
 
+from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from bwenge.kit.errors import HeadTooLarge
+from bwenge.kit.http.headers import DEFAULTS
 from bwenge.kit.http.problems import problem_response
 from bwenge.kit.ids import new_id
 from bwenge.kit.telemetry import bind_request_id
@@ -125,7 +130,7 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
     def _refuse(self) -> None:
         # There is no cycle before the first request, whatever its type says.
         if getattr(self.cycle, "response_complete", True):
-            self.transport.write(_refusal())
+            self.transport.write(last_answer(partial(problem_response, HeadTooLarge())))
         self.transport.close()
 
     def _cut_if_silent(self) -> None:
@@ -145,11 +150,19 @@ class BoundedHTTPProtocol(HttpToolsProtocol):
             self._watch.cancel()
 
 
-def _refusal() -> bytes:
+def last_answer(refuse: Callable[[], Response]) -> bytes:
+    """What a connection answers for itself before it closes, where no application was asked."""
     request_id = new_id().hex
     with bind_request_id(request_id):
-        response = problem_response(HeadTooLarge())
-    fields = [*response.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
+        response = refuse()
+    for name, value in DEFAULTS.items():
+        response.headers.setdefault(name, value)
+    fields = [
+        *response.raw_headers,
+        (b"x-request-id", request_id.encode()),
+        (b"date", formatdate(usegmt=True).encode()),
+        (b"connection", b"close"),
+    ]
     head = b"".join(b"%b: %b\r\n" % field for field in fields)
     return b"".join([STATUS_LINE[response.status_code], head, b"\r\n", bytes(response.body)])
 
