@@ -20,8 +20,8 @@ from bwenge.apps.resources import SchemaTooOld
 
 @pytest.fixture
 def signals() -> Iterator[None]:
-    """A beat's handlers are this process's; and one that lives on is ended."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    """Handlers are this process's; and one that lives on is ended."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)}
     end = threading.Timer(20, os.kill, (os.getpid(), signal.SIGTERM))
     end.start()
     yield
@@ -73,10 +73,22 @@ def test_a_forked_companion_that_had_died_is_told_from_one_that_was_ended() -> N
         assert not ForkedCompanion(dies).stop()
 
 
-def test_a_companion_that_is_orphaned_ends_nobody_elses_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended: list[int] = []
-    monkeypatch.setattr(os, "kill", lambda pid, _number: ended.append(pid))
-    companion._end_parent(os.getpid())  # as where the parent has died, and another has taken its place
-    assert ended == []
-    companion._end_parent(os.getppid())
-    assert ended == [os.getppid()]
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize("moment", ["before", "afterwards"])
+def test_a_process_whose_forked_companion_is_killed_is_told_to_end(moment: str) -> None:
+    told = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: told.set())
+    with process("echo ready; exec sleep 60") as killed:
+        if moment == "before":
+            kill_and_see(killed)
+        companion = ForkedCompanion(killed)
+        if moment == "afterwards":
+            assert not told.is_set()
+            kill_and_see(killed)
+        assert told.wait(5)
+        assert not companion.stop()
+
+
+def kill_and_see(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)

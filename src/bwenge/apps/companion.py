@@ -73,36 +73,42 @@ async def open_features(
 
 
 class ForkedCompanion:
+    """Another process that this one does not outlive: should it die, whatever of, this process gets SIGTERM."""
+
     def __init__(self, pid: int) -> None:
         self._pid = pid
+        self._parent = os.getpid()
+        signal.signal(signal.SIGCHLD, self._on_child_end)
+        self._on_child_end()  # it may have died before anybody listened
 
     def stop(self, *, within_seconds: float = _STOP_SECONDS) -> bool:
         """End what runs, and say goodbye; what has not ended in time, as it waits for a silent Redis, is killed.
 
-        Returns False where it had died by itself.
+        Returns False where it had died by itself, or had been killed.
         """
-        with suppress(ProcessLookupError, ChildProcessError):
-            os.kill(self._pid, signal.SIGTERM)
-            last = time.monotonic() + within_seconds
-            while (ended := os.waitpid(self._pid, os.WNOHANG)) == (0, 0):
-                if time.monotonic() > last:
-                    _log.warning("companion_killed")
-                    os.kill(self._pid, signal.SIGKILL)
-                    os.waitpid(self._pid, 0)
-                    return True
-                time.sleep(_LOOK_SECONDS)
-            return os.waitstatus_to_exitcode(ended[1]) != _DIED
-        return True
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.kill(self._pid, signal.SIGTERM)
+        last = time.monotonic() + within_seconds
+        while (ended := os.waitpid(self._pid, os.WNOHANG)) == (0, 0):
+            if time.monotonic() > last:
+                _log.warning("companion_killed")
+                os.kill(self._pid, signal.SIGKILL)
+                os.waitpid(self._pid, 0)
+                return True
+            time.sleep(_LOOK_SECONDS)
+        return os.waitstatus_to_exitcode(ended[1]) in {0, -signal.SIGTERM}
+
+    def _on_child_end(self, *_: object) -> None:
+        if os.getpid() != self._parent:
+            return  # a fork of this process has inherited the handler
+        if os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            _log.error("companion_died", pid=self._pid)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.kill(self._parent, signal.SIGTERM)
 
 
 def _is_child_of(parent: int) -> bool:
     return os.getppid() == parent
-
-
-def _end_parent(parent: int) -> None:
-    """An orphan has another parent, which is none of our business."""
-    if _is_child_of(parent):
-        os.kill(parent, signal.SIGTERM)
 
 
 class Companion:
@@ -147,8 +153,7 @@ class Companion:
             if _is_child_of(parent):  # it may have died before its death would have been told
                 asyncio.run(self._until_told())
         except BaseException:  # noqa: BLE001  # whatever it is, this process must not return into the caller's
-            _log.exception("companion_died")
-            _end_parent(parent)
+            _log.exception("companion_failed")
             os._exit(_DIED)
         finally:
             os._exit(0)
