@@ -19,6 +19,7 @@ _REGISTRY: Final = re.compile(
     re.IGNORECASE,
 )
 _LEFTOVER: Final = re.compile(r"\b(?:T[O]DO|FIX[M]E|X{3}|H[A]CK)\b")
+_OF_DATA: Final = frozenset({"secret.key", "signing.json", "demo.json", "process.lock", "redis.conf"})
 _TRACKER: Final = re.compile(
     r"\bissues?\s+#?\d+\b|\bissue\s*#|\b(?:fix(?:es)?|closes?|see|refs?)\s+#\d+", re.IGNORECASE
 )
@@ -36,6 +37,11 @@ def leftovers(root: Path) -> list[str]:
 def tracker_numbers(root: Path) -> list[str]:
     """A reason stands in the text itself; numbers of a tracker say nothing to whoever does not have it."""
     return list(_matches(root, _TRACKER, "refers to a tracker by number"))
+
+
+def data_directories(root: Path) -> list[str]:
+    """No file is part of a data directory: those hold secrets."""
+    return [f"{path}:1: belongs to a data directory" for path in project_files(root) if path.name in _OF_DATA]
 
 
 def _matches(root: Path, pattern: re.Pattern[str], reason: str) -> Iterator[str]:

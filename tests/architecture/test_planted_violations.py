@@ -207,6 +207,7 @@ TEXT_RULES: Final = (
         module("planted", "# as in issue \x2312\n"),
         (f"{FEATURE}/planted.py:1", "refers to a tracker"),
     ),
+    Plant("a secret", "architecture", {"secret.key": "0f"}, ("secret.key:1", "a data directory")),
     Plant(
         "a dependency nobody declared",
         "architecture",

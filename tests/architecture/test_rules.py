@@ -27,6 +27,7 @@ RULES: Final[tuple[Rule, ...]] = (
     rules_text.registries,
     rules_text.leftovers,
     rules_text.tracker_numbers,
+    rules_text.data_directories,
     rules_documents.dependencies,
     rules_documents.decisions,
     rules_documents.skips_exist,
