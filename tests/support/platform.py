@@ -90,6 +90,10 @@ class PlatformProcess:
         return self._running.pid
 
     @property
+    def is_running(self) -> bool:
+        return self._running.poll() is None
+
+    @property
     def output(self) -> str:
         return self._output.read_text(encoding="utf-8", errors="replace")
 

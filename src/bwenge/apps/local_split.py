@@ -71,13 +71,14 @@ class LocalSplit:
     """The processes, from their start to their end; the database is the caller's.
 
     Raises:
-        NoRedis: There is no Redis server to be had.
+        NoRedis: There is no Redis server to be had, which `require_redis` tells before.
     """
 
     def __init__(self, settings: Settings, secrets: Secrets, server: Server, *, listener: socket.socket) -> None:
         self._settings = settings
         self._secrets = secrets
         self._server = server
+        self._listener = listener
         self.logs = settings.data_dir / "logs"
         self.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._redis: list[Child] = []
@@ -131,6 +132,8 @@ class LocalSplit:
         try:
             yield
         finally:
+            # No gateway follows the present one: who calls now is refused at once, and does not wait for nobody.
+            self._listener.close()
             await stop_all(self._others, seconds=_GRACE_SECONDS)
             await stop_all([self._persona], seconds=_GRACE_SECONDS)
             await stop_all(self._redis, seconds=_GRACE_SECONDS)
