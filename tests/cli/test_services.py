@@ -48,6 +48,7 @@ async def test_without_redis_the_split_platform_says_what_it_needs(
     assert ended.code == 1
     assert "redis-server is not installed" in ended.complaint
     assert "REDIS_URL" in ended.complaint
+    assert "Starting" not in ended.output
 
 
 async def test_a_base_port_belongs_to_the_split_platform(bwenge: Command) -> None:

@@ -29,15 +29,21 @@ class LocalRedis:
     url: str
 
 
+def require_redis() -> str:
+    """The program's path. Raises `NoRedis`."""
+    program = shutil.which(PROGRAM)
+    if program is None:
+        raise NoRedis
+    return program
+
+
 def prepare_redis(folder: Path, *, password: str) -> LocalRedis:
     """Write its configuration, for the platform's user alone: a command line is everybody's to read.
 
     Raises:
         NoRedis
     """
-    program = shutil.which(PROGRAM)
-    if program is None:
-        raise NoRedis
+    program = require_redis()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     port = _free_port()
     lines = (

@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from bwenge.apps.all_in_one import DatabaseDied, serve
 from bwenge.apps.demo_data import FIRST_QUESTION, Ready
-from bwenge.apps.local_redis import NoRedis
+from bwenge.apps.local_redis import NoRedis, require_redis
 from bwenge.apps.local_split import LocalSplit, ServicesNotReady, bind_ports
 from bwenge.apps.resources import Announce, DatabaseRefused, NoDatabase, SchemaTooOld, load_embedder, open_server
 from bwenge.apps.secrets import DamagedSecret, Secrets
@@ -86,6 +86,8 @@ def run_split(settings: Settings, output: Console) -> None:
     """
     allow_connections()
     with told_plainly(), closing(bind_ports(settings)) as listener:
+        if settings.redis_url is None:
+            require_redis()
         secrets = load_secrets(settings)
         log_as_configured(settings)
         announce = _announcing(output)
