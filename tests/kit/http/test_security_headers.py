@@ -17,6 +17,9 @@ async def get(path: str, *, scheme: str = "http") -> httpx2.Response:
     async def data() -> str:
         return "data"
 
+    @app.get("/nothing", status_code=204)
+    async def nothing() -> None: ...
+
     @app.get("/kept")
     async def kept() -> Response:
         return Response("kept", headers={"Cache-Control": "max-age=60", "Content-Security-Policy": "sandbox"})
@@ -38,6 +41,10 @@ async def test_an_answer_is_kept_by_no_cache_framed_by_no_page_and_run_by_nobody
 async def test_what_a_route_says_itself_stands() -> None:
     headers = (await get("/kept")).headers
     assert (headers["cache-control"], headers["content-security-policy"]) == ("max-age=60", "sandbox")
+
+
+async def test_an_answer_without_a_body_names_no_type() -> None:
+    assert "content-type" not in (await get("/nothing")).headers
 
 
 async def test_a_page_may_have_a_policy_of_its_own() -> None:

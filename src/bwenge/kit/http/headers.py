@@ -1,6 +1,7 @@
 """What every answer tells browsers, unless its route says otherwise."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final
 
@@ -51,6 +52,8 @@ class SecurityHeaders:
                 for name, value in DEFAULTS.items():
                     if not (name == POLICY and headers.get("Content-Type") in UNDER_NO_POLICY):
                         headers.setdefault(name, value)
+                if message["status"] == HTTPStatus.NO_CONTENT:
+                    del headers["Content-Type"]  # FastAPI names one all the same
                 if scope["scheme"] == "https":
                     headers.setdefault("Strict-Transport-Security", HSTS)
             await send(message)
