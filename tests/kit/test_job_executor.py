@@ -7,6 +7,7 @@ from typing import NoReturn
 import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from structlog.testing import capture_logs
 
 from bwenge.kit.db import PLATFORM, Database
 from bwenge.kit.ids import new_id
@@ -55,7 +56,9 @@ def executor(database: Database, handle: Handler, *, limit: timedelta | None = N
 async def test_a_named_job_is_done_and_no_other(database: Database) -> None:
     first, second = await add(database, NewJob("work", {}), NewJob("work", {}))
     work = Work()
-    assert await executor(database, work).run(second.id)
+    with capture_logs() as told:
+        assert await executor(database, work).run(second.id)
+    assert [(line["kind"], line["job_id"]) for line in told if line["event"] == "job_done"] == [("work", str(second.id))]
     assert (await state_of(database, first))[0] == "queued"
     assert await state_of(database, second) == ("done", 1, None)
     assert work.done == 1

@@ -19,7 +19,7 @@ from uuid import UUID
 
 import structlog
 from celery import Celery, signals
-from celery.exceptions import SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from bwenge.apps.broker import RUN_JOB, CeleryBroker, celery_app, queue_name
 from bwenge.apps.companion import Companion, open_features, redis_url_of
@@ -190,6 +190,8 @@ def _connect(stop: StopSignal, children: WorkerChildren, *, stop_seconds: float)
 def _serve(app: Celery, presence: WorkerPresence, *, concurrency: int | None) -> int:
     # It warns of root for the sake of messages that can run code; ours are JSON, and hold an id.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    # And, each time that Redis is away, of a default that a later version may have.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     worker = app.Worker(
         hostname=f"bwenge@{presence.name}",
         queues=[queue_name(name) for name in presence.queues],

@@ -36,15 +36,21 @@ def work(settings: Settings, output: Console, *, queues: Sequence[str], concurre
         CommandFailed: No external database or Redis is named, or the database does not answer or is not migrated.
     """
     with _told_plainly(settings):
-        output.print(f"Working on {', '.join(queues)}; Ctrl-C stops.", style="dim", markup=False)
+        _tell(output, f"Working on {', '.join(queues)}; Ctrl-C stops.")
         return run_worker(settings, load_secrets(settings), queues=queues, concurrency=concurrency)
 
 
 def keep_time(settings: Settings, output: Console) -> None:
     """Keep time until a signal. Raises as `work`."""
     with _told_plainly(settings):
-        output.print("Keeping time; Ctrl-C stops.", style="dim")
+        _tell(output, "Keeping time; Ctrl-C stops.")
         run_beat(settings, load_secrets(settings))
+
+
+def _tell(output: Console, line: str) -> None:
+    """To a person: in a file, all that this process writes is JSON lines."""
+    if output.is_terminal:
+        output.print(line, style="dim", markup=False)
 
 
 @contextmanager

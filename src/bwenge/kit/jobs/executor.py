@@ -7,6 +7,7 @@ worker dies on its last attempt is buried. Work that is cancelled, because its w
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Collection, Coroutine, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Final
@@ -71,7 +72,7 @@ class JobExecutor:
 
     async def perform(self, job: ClaimedJob) -> None:
         """Do a claimed job to its end: done, to be tried again, or dead. Cancelled, it is given back."""
-        kind = self._kinds[job.kind]
+        kind, began = self._kinds[job.kind], time.monotonic()
         with bind_request_id(f"job-{job.id}"), RUNNING.track_inprogress():
             heartbeat = asyncio.create_task(self._beat(job, asyncio.current_task()))
             try:
@@ -85,6 +86,8 @@ class JobExecutor:
             else:
                 OUTCOMES.labels(job.kind, "done").inc()
                 await _to_its_end(self._finish(job), after=heartbeat)
+                seconds = round(time.monotonic() - began, 1)
+                _log.info("job_done", kind=job.kind, job_id=str(job.id), attempt=job.attempt, seconds=seconds)
             finally:
                 heartbeat.cancel()
 
