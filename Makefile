@@ -25,8 +25,8 @@ up: ## Start the split topology: through Docker Compose where Docker runs, else 
 		tools/compose_env.sh; \
 		exec docker compose --env-file deploy/.env -f deploy/compose.yaml up --build $(ARGS); \
 	else \
-		echo "Docker does not run here, so the services start as processes of this machine (make up-local)."; \
-		$(MAKE) --no-print-directory up-local; \
+		echo "Docker does not run here, so the services start as processes of this terminal (make up-local)."; \
+		$(MAKE) --no-print-directory up-local ARGS="$(filter-out -d --detach,$(ARGS))"; \
 	fi
 
 .PHONY: up-local
