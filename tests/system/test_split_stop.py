@@ -29,7 +29,8 @@ def test_who_calls_while_it_stops_is_answered_or_refused_and_never_left_waiting(
             except httpx2.TransportError as error:
                 heard.append(type(error).__name__)
             waited = max(waited, time.monotonic() - began)
-        assert set(heard) <= {"200", "503", "ConnectError"}
+        # Who had just connected may be cut off.
+        assert set(heard) <= {"200", "503", "ConnectError", "ReadError"}
         assert heard[-1] == "ConnectError"
         assert waited < 5
         assert platform.stop() == 0
