@@ -107,10 +107,6 @@ class ForkedCompanion:
             os.kill(self._parent, signal.SIGTERM)
 
 
-def _is_child_of(parent: int) -> bool:
-    return os.getppid() == parent
-
-
 class Companion:
     """An event loop with connections of its own, one of each role: on a thread, or in a process by `fork`."""
 
@@ -150,7 +146,7 @@ class Companion:
         try:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             platforms.set_pdeathsig("SIGKILL")  # type: ignore[attr-defined]  # the types leave it out
-            if _is_child_of(parent):  # it may have died before its death would have been told
+            if os.getppid() == parent:  # it may have died before its death would have been told
                 asyncio.run(self._until_told())
         except BaseException:  # noqa: BLE001  # whatever it is, this process must not return into the caller's
             _log.exception("companion_failed")
